@@ -1,0 +1,102 @@
+"""Argument checks shared by every room: eager errors in the words of the caller's argument."""
+
+import math
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def is_traced(*values: Any) -> bool:
+    """Whether a value is abstract here, so that it cannot be looked at."""
+    return any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def check_matrix(name: str, value: ArrayLike, *, integers: bool = False, exact_rank: int | None = None) -> Array:
+    """`value` as a floating-point array of shape `(..., n, k)`, looked at for NaN and +inf where that is possible.
+
+    Half precision is widened to float32. `integers=True` turns integers to floats instead of refusing them.
+    """
+    array = jnp.asarray(value)
+    if exact_rank is not None and array.ndim != exact_rank:
+        raise ValueError(f"{name} must have shape (n, k), got shape {array.shape}; use jax.vmap for batches")
+    if array.ndim < 2:
+        raise ValueError(f"{name} must have shape (..., n, k), at least two axes, got shape {array.shape}")
+    if array.shape[-1] == 0:
+        raise ValueError(f"{name} must have at least one expert (last axis), got shape {array.shape}")
+    if jnp.issubdtype(array.dtype, jnp.integer) and integers:
+        array = array.astype(jnp.result_type(float))
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating point, got dtype {array.dtype}")
+    if jnp.finfo(array.dtype).bits < 32:
+        array = array.astype(jnp.float32)
+    if not is_traced(array):
+        _look_at(name, array)
+    return array
+
+
+@jax.jit
+def _flaws(array: Array) -> tuple[Array, Array, Array]:
+    barred = jnp.all(array == -jnp.inf, axis=-1)
+    return jnp.isnan(array).any(), jnp.isposinf(array).any(), barred
+
+
+def _look_at(name: str, array: Array) -> None:
+    has_nan, has_inf, barred = _flaws(array)
+    if has_nan:
+        raise ValueError(f"{name} must not contain NaN, got {int(jnp.isnan(array).sum())} of them")
+    if has_inf:
+        raise ValueError(f"{name} must not contain +inf; finite values, or -inf for a forbidden expert, are allowed")
+    if barred.any():
+        where = tuple(int(index) for index in np.argwhere(np.asarray(barred))[0])
+        raise ValueError(f"{name} forbids every expert (-inf) for datapoint {where}")
+
+
+def check_capacity(capacity: ArrayLike, num_experts: int) -> Array | np.ndarray:
+    """`capacity` as `(num_experts,)` int32, positive where that can be seen: in NumPy unless it is traced."""
+    allowed = f"capacity must be an int or ({num_experts},) ints"
+    if np.shape(capacity) not in ((), (num_experts,)):
+        raise ValueError(f"{allowed}, got shape {np.shape(capacity)}")
+    if is_traced(capacity):
+        if not jnp.issubdtype(jnp.asarray(capacity).dtype, jnp.integer):
+            raise ValueError(f"{allowed}, got dtype {jnp.asarray(capacity).dtype}")
+        return jnp.broadcast_to(jnp.asarray(capacity, jnp.int32), (num_experts,))
+    places = np.asarray(capacity)
+    if not np.issubdtype(places.dtype, np.integer):
+        raise ValueError(f"{allowed}, got {capacity!r}")
+    if places.min() < 1:
+        raise ValueError(f"capacity must be at least 1 for every expert, got {capacity!r}")
+    return np.broadcast_to(np.minimum(places, np.iinfo(np.int32).max).astype(np.int32), (num_experts,))
+
+
+def check_room(capacity: Array | np.ndarray, num_datapoints: int) -> None:
+    """Raise when the experts together cannot hold the datapoints; a traced capacity cannot be looked at."""
+    if not is_traced(capacity):
+        places = int(np.sum(np.asarray(capacity), dtype=np.int64))
+        if places < num_datapoints:
+            raise ValueError(
+                f"capacity has room for {places} datapoints (sum over {capacity.shape[-1]} experts), "
+                f"but there are {num_datapoints}"
+            )
+
+
+def check_positive_int(name: str, value: Any) -> int:
+    """`value` as a Python int of at least 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a positive int, got {value!r}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be a positive int, got {number}")
+    return number
+
+
+def check_positive(name: str, value: float) -> float:
+    """`value` as a finite Python float above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be finite and positive, got {value!r}")
+    return float(value)

@@ -1,0 +1,23 @@
+"""The residual graph on the experts: what it costs to move one datapoint from one expert to another."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def own_scores(scores: Array, assignment: Array) -> Array:
+    """Score `(n,)` of every datapoint at its own expert."""
+    return jnp.take_along_axis(scores, assignment[:, None], axis=1)[:, 0]
+
+
+def residual_costs(scores: Array, assignment: Array, has_holder: Array) -> Array:
+    """Costs `(k, k)`: entry `[p, j]` is the least `s[i, p] - s[i, j]` over the datapoints of expert `p`.
+
+    A place-holder of score 0 (`has_holder[p]`: expert `p` has a free place) moves to any expert at cost 0. An expert
+    that holds nothing has cost `+inf`, except to itself.
+    """
+    k = scores.shape[1]
+    regret = own_scores(scores, assignment)[:, None] - scores
+    costs = jax.ops.segment_min(regret, assignment, num_segments=k)
+    costs = jnp.where(has_holder[:, None], jnp.minimum(costs, 0), costs)
+    return jnp.where(jnp.eye(k, dtype=bool), 0, costs)
