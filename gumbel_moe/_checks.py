@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 
 def is_traced(*values: Any) -> bool:
     """Whether a value is abstract here, so that it cannot be looked at."""
-    return any(isinstance(value, jax.core.Tracer) for value in values)
+    return any(isinstance(value, Tracer) for value in values)
 
 
 def check_matrix(name: str, value: ArrayLike, *, integers: bool = False, exact_rank: int | None = None) -> Array:

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from gumbel_moe._batch import over_leading_axes
 from gumbel_moe._checks import check_capacity, check_matrix
-from gumbel_moe.matching._batch import over_leading_axes
 from gumbel_moe.matching._residual import residual_costs
 
 
@@ -44,13 +44,12 @@ def exchange_distances(scores: ArrayLike, assignment: ArrayLike, capacity: Array
     capacity = check_capacity(capacity, scores.shape[-1])
     assignment = jnp.asarray(assignment)
     if assignment.shape != scores.shape[:-1] or not jnp.issubdtype(assignment.dtype, jnp.integer):
-        raise ValueError(
-            f"assignment must be integers of shape {scores.shape[:-1]}, got {assignment.dtype} of shape {assignment.shape}"
-        )
-    return over_leading_axes(lambda s, z: distances(s, z, capacity), (2, 1), scores, assignment)
+        got = f"{assignment.dtype} of shape {assignment.shape}"
+        raise ValueError(f"assignment must be integers of shape {scores.shape[:-1]}, got {got}")
+    return over_leading_axes(lambda s, z: _distances(s, z, jnp.asarray(capacity)), (2, 1), scores, assignment)
 
 
-def distances(scores: Array, assignment: Array, capacity: Array) -> Array:
+def _distances(scores: Array, assignment: Array, capacity: Array) -> Array:
     """`exchange_distances` of one problem, arguments trusted."""
     k = scores.shape[1]
     load = jnp.zeros(k, jnp.int32).at[assignment].add(1, mode="drop")

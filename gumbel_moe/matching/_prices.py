@@ -36,7 +36,7 @@ def warm_prices(scores: Array, capacity: Array, spare: Array) -> tuple[Array, Ar
 
     `spare = sum(capacity) - n` place-holders of score 0 fill the free places: one row of that weight.
     """
-    n, k = scores.shape
+    k = scores.shape[1]
     dtype = scores.dtype
     places = capacity.astype(dtype)
     spare = spare.astype(dtype)
@@ -111,7 +111,7 @@ def warm_prices(scores: Array, capacity: Array, spare: Array) -> tuple[Array, Ar
 
 
 def _centre_and_spread(scores: Array) -> tuple[Array, Array]:
-    """Mean score of every expert, and how far the best expert stands above the average one; forbidden pairs left out."""
+    """Mean score of every expert, and how far the best stands above the average; forbidden pairs left out."""
     allowed = jnp.isfinite(scores)
     known = jnp.where(allowed, scores, 0)
     centre = jnp.sum(known, axis=0) / jnp.maximum(jnp.sum(allowed, axis=0), 1)

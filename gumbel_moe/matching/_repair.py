@@ -1,8 +1,8 @@
 """Exact repair: from any prices to the best assignment, by shortest augmenting paths between experts.
 
 Rounding `argmax_j (s[i, j] - u_j)` is optimal for the loads it happens to give, at any prices `u`. What remains is to
-move datapoints from overfull experts to those with room, each time along a cheapest chain of experts; the prices follow,
-so that the assignment stays optimal for its loads throughout (successive shortest paths).
+move datapoints from overfull experts to those with room, each time along a cheapest chain of experts; the prices
+follow, so that the assignment stays optimal for its loads throughout (successive shortest paths).
 """
 
 from functools import partial
@@ -51,32 +51,34 @@ def _rounded(scores: Array, capacity: Array, spare: Array, prices: Array) -> Rep
     """Datapoints at their best expert for the prices, holders in the free places of the cheapest experts.
 
     Holders may sit only at the lowest price, so the cheapest experts are first raised to one common level: the lowest
-    at which their free places hold all the holders.
+    at which their free places held all the holders. Holders that find no room there after that are excess, as
+    datapoints would be.
     """
     k = scores.shape[1]
 
+    def free_places(assignment: Array) -> Array:
+        return jnp.maximum(capacity - _load(assignment, k), 0)
+
     def raised(_: None) -> tuple[Array, Array]:
-        free = jnp.maximum(capacity - _load(_best_expert(scores - prices), k), 0)
         order = jnp.argsort(prices)
-        level = prices[order][jnp.argmax(jnp.cumsum(free[order]) >= spare)]
-        lifted = jnp.maximum(prices, level)
+        held = jnp.cumsum(free_places(_best_expert(scores - prices))[order], dtype=jnp.int32)
+        lifted = jnp.maximum(prices, prices[order][jnp.argmax(held >= spare)])
         return lifted, _best_expert(scores - lifted)
 
     def plain(_: None) -> tuple[Array, Array]:
         return prices, _best_expert(scores - prices)
 
     prices, assignment = jax.lax.cond(spare > 0, raised, plain, None)
-    load = _load(assignment, k)
-    order = jnp.argsort(prices)
-    free = jnp.maximum(capacity - load, 0)[order]
-    before = jnp.cumsum(free) - free
-    holders = jnp.zeros_like(load).at[order].set(jnp.clip(spare - before, 0, free))
-    excess = load + holders - capacity
+    cheapest = prices <= jnp.min(prices)
+    free = jnp.where(cheapest, free_places(assignment), 0)
+    holders = jnp.clip(spare - (jnp.cumsum(free, dtype=jnp.int32) - free), 0, free)
+    holders = holders.at[jnp.argmax(cheapest)].add(spare - jnp.sum(holders, dtype=jnp.int32))
+    excess = _load(assignment, k) + holders - capacity
     return Repaired(assignment, holders, prices, excess, jnp.array(True), jnp.zeros((), jnp.int32))
 
 
 def _augment(scores: Array, state: Repaired) -> Repaired:
-    n, k = scores.shape
+    k = scores.shape[1]
     assignment, holders, prices, excess, _, steps = state
     costs = residual_costs(scores, assignment, holders > 0)
     # Non-negative but for rounding; clamped, so that ties cannot form a negative cycle.
@@ -100,9 +102,7 @@ def _augment(scores: Array, state: Repaired) -> Repaired:
     units = jnp.where(possible, units, 0)
 
     eligible = tight & ~by_holder[assignment]
-    rank = jax.lax.cond(
-        units > 1, partial(_rank_by_sorting, k=k), partial(_rank_of_first, k=k), assignment, eligible
-    )
+    rank = jax.lax.cond(units > 1, partial(_rank_by_sorting, k=k), partial(_rank_of_first, k=k), assignment, eligible)
     moved = jnp.where(eligible & (rank < units), onward, assignment)
     shift = jnp.where(by_holder, units, 0)
     holders = holders - shift + jnp.zeros_like(holders).at[successor].add(shift, mode="drop")
@@ -125,7 +125,7 @@ def _shortest_paths(reduced: Array, is_source: Array) -> tuple[Array, Array]:
         return jnp.minimum(best, distance), parent, jnp.any(better), rounds + 1
 
     start = jnp.where(is_source, 0, jnp.inf).astype(reduced.dtype)
-    carry = (start, jnp.full(k, -1, jnp.int32), jnp.array(True), 0)
+    carry = (start, jnp.full(k, -1, jnp.int32), jnp.array(True), jnp.zeros((), jnp.int32))
     distance, parent, _, _ = jax.lax.while_loop(lambda c: c[2] & (c[3] < k), relax, carry)
     return distance, parent
 
@@ -143,11 +143,11 @@ def _trace(parent: Array, target: Array) -> tuple[Array, Array]:
 
 
 def _rank_of_first(assignment: Array, eligible: Array, k: int) -> Array:
-    """0 for the first eligible datapoint of every expert, `n` for all others."""
+    """0 for the first eligible datapoint of every expert, at least `n` for all others."""
     n = assignment.shape[0]
     index = jnp.arange(n, dtype=jnp.int32)
     first = jax.ops.segment_min(jnp.where(eligible, index, n), assignment, num_segments=k)
-    return jnp.where(index == first[assignment], 0, n)
+    return jnp.where(index == first[assignment], 0, index + n)
 
 
 def _rank_by_sorting(assignment: Array, eligible: Array, k: int) -> Array:
@@ -156,5 +156,5 @@ def _rank_by_sorting(assignment: Array, eligible: Array, k: int) -> Array:
     key = jnp.where(eligible, assignment, k)
     order = jnp.argsort(key, stable=True)
     counts = jnp.zeros(k + 1, jnp.int32).at[key].add(1)
-    first = jnp.cumsum(counts) - counts
+    first = jnp.cumsum(counts, dtype=jnp.int32) - counts
     return jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32) - first[key[order]])

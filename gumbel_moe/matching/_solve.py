@@ -8,8 +8,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from gumbel_moe._batch import over_leading_axes
 from gumbel_moe._checks import check_capacity, check_matrix, check_room, is_traced
-from gumbel_moe.matching._batch import over_leading_axes
 from gumbel_moe.matching._prices import warm_prices
 from gumbel_moe.matching._repair import Repaired, repair
 from gumbel_moe.matching._residual import own_scores, residual_costs
@@ -50,8 +50,8 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike) -> Matching:
     **Returns:** a [`Matching`][gumbel_moe.matching.Matching]: `assignment`, `prices`, `value`, `gap`, `steps`.
 
     **Raises:** `ValueError` when a capacity is no positive integer, the capacities cannot hold `n` datapoints, `scores`
-    has fewer than two axes or holds NaN or `+inf`, or the forbidden experts leave no feasible matching; `TypeError` when
-    `scores` are no real numbers. Under `jit` values cannot raise: without a feasible matching `assignment` is -1,
+    has fewer than two axes or holds NaN or `+inf`, or the forbidden experts leave no feasible matching; `TypeError`
+    when `scores` are no real numbers. Under `jit` values cannot raise: without a feasible matching `assignment` is -1,
     `value` is `-inf`, and `prices` and `gap` are NaN; for NaN or `+inf` scores `value` is NaN as well.
 
     ```python
@@ -69,9 +69,9 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike) -> Matching:
     scores = check_matrix("scores", scores, integers=True)
     capacity = check_capacity(capacity, scores.shape[-1])
     check_room(capacity, scores.shape[-2])
-    match = _solve(scores, capacity)
+    match = _solve(scores, jnp.asarray(capacity))
     if not is_traced(match.value) and np.isneginf(np.asarray(match.value)).any():
-        raise ValueError("scores leave no feasible matching: too many experts are forbidden (-inf) for these capacities")
+        raise ValueError("scores leave no feasible matching: too many experts are forbidden (-inf) for the capacities")
     return match
 
 
@@ -90,7 +90,7 @@ def solve_one(scores: Array, capacity: Array) -> Matching:
         return Matching(jnp.zeros(0, jnp.int32), jnp.zeros(k, scores.dtype), nothing, nothing, no_steps)
     # More than n + 1 places are never told apart: an expert with room for all still has a free place.
     capacity = jnp.clip(capacity, 0, n + 1)
-    spare = jnp.sum(capacity) - n
+    spare = jnp.sum(capacity, dtype=jnp.int32) - n
     sound = jnp.all(scores < jnp.inf)
     solvable = sound & (spare >= 0) & jnp.all(jnp.any(scores > -jnp.inf, axis=1))
     # An insoluble problem becomes a trivial one, so that it cannot hold up the loops.
@@ -125,7 +125,7 @@ def _tidy_prices(scores: Array, done: Repaired) -> Array:
         lowered = jnp.min(costs + prices, axis=1)
         return lowered, jnp.any(lowered < prices), rounds + 1
 
-    carry = (done.prices, jnp.array(True), 0)
+    carry = (done.prices, jnp.array(True), jnp.zeros((), jnp.int32))
     prices, _, _ = jax.lax.while_loop(lambda c: c[1] & (c[2] < scores.shape[1]), lower, carry)
     return prices - jnp.min(prices)
 

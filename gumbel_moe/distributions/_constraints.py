@@ -1,0 +1,101 @@
+"""Constraints: the arguments and the supports of the assignment distributions."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+from numpyro.distributions import constraints
+from numpyro.distributions.constraints import Constraint
+
+
+class _Logits(Constraint):
+    """`(n, k)` logits: no NaN, no +inf, and at least one expert allowed (above -inf) for every datapoint."""
+
+    event_dim = 2
+
+    def __call__(self, x: ArrayLike) -> Array:
+        x = jnp.asarray(x)
+        return jnp.all(x < jnp.inf, axis=(-2, -1)) & jnp.all(jnp.any(x > -jnp.inf, axis=-1), axis=-1)
+
+    def feasible_like(self, prototype: ArrayLike) -> Array:
+        return jnp.zeros_like(prototype)
+
+    def eq(self, other: object, static: bool = False) -> bool:
+        return isinstance(other, _Logits)
+
+    def tree_flatten(self) -> tuple[tuple, tuple]:
+        return (), ((), {})
+
+
+logits_matrix = _Logits()
+capacities = constraints.independent(constraints.positive_integer, 1)
+
+
+class _Capacitated(Constraint):
+    """Shared by both supports: `(n,)` integers that say which of `k` experts handles which datapoint."""
+
+    is_discrete = True
+    event_dim = 1
+
+    def __init__(self, capacity: ArrayLike) -> None:
+        self.capacity = capacity
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__[1:]}(capacity={self.capacity})"
+
+    def tree_flatten(self) -> tuple[tuple, tuple]:
+        return (self.capacity,), (("capacity",), {})
+
+    def eq(self, other: object, static: bool = False) -> Any:
+        if type(other) is not type(self):
+            return False
+        same = np.shape(self.capacity) == np.shape(other.capacity)
+        equal = np if static else jnp
+        return same and equal.array_equal(self.capacity, other.capacity)
+
+    def _in_order(self, prototype: ArrayLike) -> tuple[Array, Array]:
+        """Experts filled one after the other, and which positions are beyond all of them."""
+        ends = jnp.cumsum(jnp.minimum(jnp.asarray(self.capacity), jnp.shape(prototype)[-1] + 1))
+        position = jnp.broadcast_to(jnp.arange(jnp.shape(prototype)[-1], dtype=jnp.int32), jnp.shape(prototype))
+        return jnp.searchsorted(ends, position, side="right").astype(jnp.int32), position >= ends[-1]
+
+
+def expert_loads(expert: Array, num_experts: int, counted: ArrayLike = True) -> Array:
+    """`(..., k)`: how many datapoints every expert has, of those that count."""
+    hit = expert[..., None] == jnp.arange(num_experts)
+    return jnp.sum(hit & jnp.asarray(counted)[..., None], axis=-2, dtype=jnp.int32)
+
+
+class _BalancedAssignment(_Capacitated):
+    """Expert indices with at most `capacity[j]` datapoints at expert `j`."""
+
+    def __call__(self, x: ArrayLike) -> Array:
+        x = jnp.asarray(x)
+        k = np.shape(self.capacity)[-1]
+        in_range = jnp.all((x >= 0) & (x < k) & (x == jnp.floor(x)), axis=-1)
+        return in_range & jnp.all(expert_loads(x, k) <= self.capacity, axis=-1)
+
+    def feasible_like(self, prototype: ArrayLike) -> Array:
+        return self._in_order(prototype)[0]
+
+
+class _SkippedAssignment(_Capacitated):
+    """Drawn experts, `~j` if skipped: expert `j` keeps exactly `min(drawn, capacity[j])`."""
+
+    def __call__(self, x: ArrayLike) -> Array:
+        x = jnp.asarray(x)
+        k = np.shape(self.capacity)[-1]
+        kept, expert = x >= 0, jnp.where(x < 0, -1 - x, x)
+        in_range = jnp.all((expert < k) & (x == jnp.floor(x)), axis=-1)
+        full = jnp.minimum(expert_loads(expert, k), self.capacity)
+        return in_range & jnp.all(expert_loads(expert, k, kept) == full, axis=-1)
+
+    def feasible_like(self, prototype: ArrayLike) -> Array:
+        expert, beyond = self._in_order(prototype)
+        return jnp.where(beyond, ~0, expert)
+
+
+balanced_assignment = _BalancedAssignment
+skipped_assignment = _SkippedAssignment

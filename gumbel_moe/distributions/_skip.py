@@ -1,0 +1,115 @@
+"""The skip process: draw experts independently, keep a uniformly random subset up to each expert's capacity."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+from numpyro.distributions.constraints import Constraint
+from numpyro.distributions.util import validate_sample
+
+from gumbel_moe._batch import over_leading_axes
+from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, pick
+from gumbel_moe.distributions._constraints import expert_loads, skipped_assignment
+
+
+class SkipAssignment(AssignmentDistribution):
+    r"""Independent draws with a random surplus skipped.
+
+    Every datapoint draws an expert, $z_i \sim \mathrm{Categorical}(p_i)$ with $p_i = \mathrm{softmax}(a_i)$. Of the
+    $n_j$ datapoints that drew expert $j$, a uniformly random subset of size $\min(n_j, c_j)$ is kept, the others are
+    skipped. The log-probability, in nats, of who drew what and who was kept is
+
+    $$\log P = \sum_i \log p_{i z_i} - \sum_j \log \binom{n_j}{\min(n_j, c_j)} .$$
+
+    A value is `(n,)` int32: `j` for a datapoint kept by expert `j`, `~j` (that is `-1 - j`) for one that drew `j` and
+    was skipped.
+
+    **Arguments:**
+
+    - `logits`: `(..., n, k)`, unnormalised log-probabilities $a$; leading axes are the batch shape. `-inf` forbids an
+      expert for a datapoint.
+    - `capacity`: an int or `(k,)` ints, at least 1: how many datapoints each expert may keep. Their sum may be below
+      `n`.
+
+    **Raises:** `ValueError` for logits with fewer than two axes, NaN, `+inf` or a datapoint with every expert
+    forbidden, and for a capacity that is no positive integer; `TypeError` for logits that are not floating point.
+
+    ```python
+    >>> import jax, jax.numpy as jnp
+    >>> from gumbel_moe.distributions import SkipAssignment
+    >>> d = SkipAssignment(jnp.zeros((6, 2)), capacity=2)
+    >>> value = d.sample(jax.random.key(0))
+    >>> int(d.kept(value).sum()) <= 4
+    True
+    >>> print(f"{d.log_prob(jnp.array([0, 0, ~0, 1, 1, ~1])):.4f}")  # -6 log 2 - 2 log 3
+    -6.3561
+
+    ```
+
+    Reference: W. Kool, C. J. Maddison, A. Mnih, *Unbiased Gradient Estimation with Balanced Assignments for Mixtures of
+    Experts*, arXiv 2109.11817 (2021).
+    """
+
+    @assignment_support
+    def support(self) -> Constraint:
+        """Values in which every expert keeps exactly `min(drawn, capacity)`."""
+        return skipped_assignment(self.capacity)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draws of shape `sample_shape + batch_shape + (n,)`, int32."""
+        draw_key, order_key = jax.random.split(key)
+        shape = self._shape(sample_shape)
+        expert = jax.random.categorical(draw_key, self.logits, axis=-1, shape=shape).astype(jnp.int32)
+        priority = jax.random.bits(order_key, shape)
+        capacity = jnp.asarray(self.capacity)
+        kept = over_leading_axes(lambda z, order: _keep_first(z, order, capacity), (1, 1), expert, priority)
+        return jnp.where(kept, expert, ~expert)
+
+    @validate_sample
+    def log_prob(self, value: ArrayLike) -> Array:
+        """Log-probability in nats, `(...)`; `-inf` outside the support."""
+        value = jnp.asarray(value)
+        expert, kept = self.expert(value), self.kept(value)
+        drawn = expert_loads(expert, self.num_experts)
+        kept_load = expert_loads(expert, self.num_experts, kept)
+        choice = jnp.sum(pick(self._log_probs(), expert), axis=-1)
+        choice -= jnp.sum(_log_binomial(drawn, kept_load, self.event_shape[0], self.logits.dtype), axis=-1)
+        return jnp.where(skipped_assignment(self.capacity)(value), choice, -jnp.inf)
+
+    def expert(self, value: ArrayLike) -> Array:
+        """The expert that every datapoint drew, kept or skipped: `(..., n)`."""
+        value = jnp.asarray(value)
+        return jnp.where(value < 0, -1 - value, value)
+
+    def kept(self, value: ArrayLike) -> Array:
+        """Whether every datapoint was kept: `(..., n)` bool."""
+        return jnp.asarray(value) >= 0
+
+    def importance_weights(self, value: ArrayLike) -> Array:
+        r"""Weights $w_i = n_{z_i} / \min(n_{z_i}, c_{z_i})$ of the kept, 0 for the skipped: `(..., n)`.
+
+        They make the process unbiased: $E[w_i 1(z_i = j)] = p_{ij}$ for every datapoint and expert.
+        """
+        expert = self.expert(value)
+        drawn = expert_loads(expert, self.num_experts)
+        ratio = drawn / jnp.clip(drawn, 1, self.capacity)
+        weight = pick(jnp.expand_dims(ratio.astype(self.logits.dtype), -2), expert)
+        return jnp.where(self.kept(value), weight, 0)
+
+
+def _keep_first(expert: Array, priority: Array, capacity: Array) -> Array:
+    """Which datapoints `(n,)` are among the first `capacity` of their expert, in the order of `priority`."""
+    n = expert.shape[0]
+    index = jnp.arange(n, dtype=jnp.int32)
+    grouped, _, who = jax.lax.sort((expert, priority, index), num_keys=2)
+    first = jnp.searchsorted(grouped, jnp.arange(capacity.shape[0], dtype=jnp.int32)).astype(jnp.int32)
+    return jnp.zeros(n, bool).at[who].set(index - first[grouped] < capacity[grouped])
+
+
+def _log_binomial(total: Array, chosen: Array, largest: int, dtype: Any) -> Array:
+    """`log binom(total, chosen)` as a sum of positive terms: log-gammas of large counts would cancel in float32."""
+    rank = jnp.arange(1, largest + 1, dtype=dtype)
+    left_out = (total - chosen).astype(dtype)[..., None]
+    return jnp.sum(jnp.where(rank <= chosen[..., None], jnp.log1p(left_out / rank), 0), axis=-1)
