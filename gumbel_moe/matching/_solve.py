@@ -13,6 +13,7 @@ from gumbel_moe._checks import check_capacity, check_matrix, check_room, is_trac
 from gumbel_moe.matching._prices import warm_prices
 from gumbel_moe.matching._repair import Repaired, repair
 from gumbel_moe.matching._residual import own_scores, residual_costs
+from gumbel_moe.matching._two_experts import solve_two
 
 
 class Matching(NamedTuple):
@@ -37,9 +38,9 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike) -> Matching:
 
     The dual, $\min_{u \ge 0} \sum_i \max_j (s_{ij} - u_j) + \sum_j c_j u_j$, prices the experts; the returned
     prices prove the assignment optimal by closing the gap between the two. Newton's method on the smoothed dual finds
-    prices close to the optimum, augmenting paths on the `k` experts make them exact. Memory is `O(n k + k^2)`: the
-    expert columns are never expanded. Works under `jit` and `vmap`; the assignment is piecewise constant in the scores,
-    and no gradient flows through any of the results.
+    prices close to the optimum, augmenting paths on the `k` experts make them exact; for two experts a sort does both.
+    Memory is `O(n k + k^2)`: the expert columns are never expanded. Works under `jit` and `vmap`; the assignment is
+    piecewise constant in the scores, and no gradient flows through any of the results.
 
     **Arguments:**
 
@@ -97,18 +98,23 @@ def solve_one(scores: Array, capacity: Array) -> Matching:
     scores = jnp.where(solvable, scores, 0)
     capacity = jnp.where(solvable, capacity, n)
     spare = jnp.where(solvable, spare, n * (k - 1))
-    prices, passes = warm_prices(scores, capacity, spare)
-    done = repair(scores, capacity, spare, prices)
-    solved = solvable & done.possible
-    prices = _tidy_prices(scores, done)
-    own = own_scores(scores, done.assignment)
-    gap = _duality_gap(scores, own, prices, done.assignment, capacity)
+    if k == 2:
+        assignment, prices, feasible = solve_two(scores, capacity)
+        steps = jnp.ones((), jnp.int32)
+    else:
+        start, passes = warm_prices(scores, capacity, spare)
+        done = repair(scores, capacity, spare, start)
+        assignment, feasible, steps = done.assignment, done.possible, passes + done.steps
+        prices = _tidy_prices(scores, done)
+    solved = solvable & feasible
+    own = own_scores(scores, assignment)
+    gap = _duality_gap(scores, own, prices, assignment, capacity)
     return Matching(
-        assignment=jnp.where(solved, done.assignment, -1),
+        assignment=jnp.where(solved, assignment, -1),
         prices=jnp.where(solved, prices, jnp.nan),
         value=jnp.where(solved, jnp.sum(own), jnp.where(sound, -jnp.inf, jnp.nan)),
         gap=jnp.where(solved, gap, jnp.nan),
-        steps=passes + done.steps,
+        steps=steps,
     )
 
 

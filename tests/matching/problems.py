@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-SHAPES = [(1, 1), (1, 4), (3, 5), (7, 1), (6, 2), (9, 3), (17, 4), (24, 8), (40, 5), (64, 16)]
+SHAPES = [(1, 1), (1, 2), (1, 4), (3, 5), (7, 1), (6, 2), (15, 2), (9, 3), (17, 4), (24, 8), (40, 5), (64, 16)]
 FAMILIES = [
     "normal",
     "wide",

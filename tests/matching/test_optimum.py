@@ -39,7 +39,7 @@ def check(s, capacity, match, tolerance):
     assert dual == pytest.approx(best, rel=10 * tolerance, abs=10 * n * tolerance * scale)
 
 
-# 10 shapes x 10 families x 5 capacities x 8 seeds x 2 float widths = 8000 cases.
+# 12 shapes x 10 families x 5 capacities x 8 seeds x 2 float widths = 9600 cases.
 @pytest.mark.parametrize("shape", problems.SHAPES, ids=str)
 @pytest.mark.parametrize(("x64", "tolerance"), [(False, 1e-5), (True, 1e-10)], ids=["float32", "float64"])
 def test_equals_scipy_on_expanded_columns(shape, x64, tolerance):
