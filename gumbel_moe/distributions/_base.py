@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -37,10 +36,6 @@ class AssignmentDistribution(Distribution):
     def infer_shapes(cls, logits: tuple[int, ...], capacity: tuple[int, ...] = ()) -> tuple[tuple, tuple]:
         """Batch and event shape for the shapes of the arguments."""
         return tuple(logits[:-2]), (logits[-2],)
-
-    def _log_probs(self) -> Array:
-        """`log p[i, j]`, the normalised logits `(..., n, k)`."""
-        return jax.nn.log_softmax(self.logits, axis=-1)
 
     def _shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*sample_shape, *self.batch_shape, *self.event_shape)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -68,14 +69,27 @@ def expert_loads(expert: Array, num_experts: int, counted: ArrayLike = True) -> 
     return jnp.sum(hit & jnp.asarray(counted)[..., None], axis=-2, dtype=jnp.int32)
 
 
+@jax.jit
+def _is_balanced(x: Array, capacity: Array) -> Array:
+    k = capacity.shape[-1]
+    in_range = jnp.all((x >= 0) & (x < k) & (x == jnp.floor(x)), axis=-1)
+    return in_range & jnp.all(expert_loads(x, k) <= capacity, axis=-1)
+
+
+@jax.jit
+def _is_skipped(x: Array, capacity: Array) -> Array:
+    k = capacity.shape[-1]
+    kept, expert = x >= 0, jnp.where(x < 0, -1 - x, x)
+    in_range = jnp.all((expert < k) & (x == jnp.floor(x)), axis=-1)
+    full = jnp.minimum(expert_loads(expert, k), capacity)
+    return in_range & jnp.all(expert_loads(expert, k, kept) == full, axis=-1)
+
+
 class _BalancedAssignment(_Capacitated):
     """Expert indices with at most `capacity[j]` datapoints at expert `j`."""
 
     def __call__(self, x: ArrayLike) -> Array:
-        x = jnp.asarray(x)
-        k = np.shape(self.capacity)[-1]
-        in_range = jnp.all((x >= 0) & (x < k) & (x == jnp.floor(x)), axis=-1)
-        return in_range & jnp.all(expert_loads(x, k) <= self.capacity, axis=-1)
+        return _is_balanced(jnp.asarray(x), jnp.asarray(self.capacity))
 
     def feasible_like(self, prototype: ArrayLike) -> Array:
         return self._in_order(prototype)[0]
@@ -85,12 +99,7 @@ class _SkippedAssignment(_Capacitated):
     """Drawn experts, `~j` if skipped: expert `j` keeps exactly `min(drawn, capacity[j])`."""
 
     def __call__(self, x: ArrayLike) -> Array:
-        x = jnp.asarray(x)
-        k = np.shape(self.capacity)[-1]
-        kept, expert = x >= 0, jnp.where(x < 0, -1 - x, x)
-        in_range = jnp.all((expert < k) & (x == jnp.floor(x)), axis=-1)
-        full = jnp.minimum(expert_loads(expert, k), self.capacity)
-        return in_range & jnp.all(expert_loads(expert, k, kept) == full, axis=-1)
+        return _is_skipped(jnp.asarray(x), jnp.asarray(self.capacity))
 
     def feasible_like(self, prototype: ArrayLike) -> Array:
         expert, beyond = self._in_order(prototype)

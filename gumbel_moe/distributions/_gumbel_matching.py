@@ -78,8 +78,7 @@ class GumbelMatching(AssignmentDistribution):
         scores = self._perturbed(key, sample_shape)
         value = solve_matching(scores, self.capacity).assignment
         distances = exchange_distances(scores, value, self.capacity)
-        cost = over_leading_axes(lambda d, z: d.T[z], (2, 1), jax.lax.stop_gradient(distances), value)
-        return value, jax.nn.log_softmax(self.logits - cost, axis=-1)
+        return value, _conditionals(self.logits, jax.lax.stop_gradient(distances), value)
 
     def log_prob(self, value: ArrayLike) -> Array:
         """Not available yet: raises `NotImplementedError`."""
@@ -91,3 +90,9 @@ class GumbelMatching(AssignmentDistribution):
     def _perturbed(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         shape = (*self._shape(sample_shape), self.num_experts)
         return jax.lax.stop_gradient(self.logits) + jax.random.gumbel(key, shape, self.logits.dtype)
+
+
+@jax.jit
+def _conditionals(logits: Array, distances: Array, value: Array) -> Array:
+    cost = over_leading_axes(lambda d, z: d.T[z], (2, 1), distances, value)
+    return jax.nn.log_softmax(logits - cost, axis=-1)

@@ -1,5 +1,6 @@
 """The skip process: draw experts independently, keep a uniformly random subset up to each expert's capacity."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -59,29 +60,17 @@ class SkipAssignment(AssignmentDistribution):
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws of shape `sample_shape + batch_shape + (n,)`, int32."""
-        draw_key, order_key = jax.random.split(key)
-        shape = self._shape(sample_shape)
-        expert = jax.random.categorical(draw_key, self.logits, axis=-1, shape=shape).astype(jnp.int32)
-        priority = jax.random.bits(order_key, shape)
-        capacity = jnp.asarray(self.capacity)
-        kept = over_leading_axes(lambda z, order: _keep_first(z, order, capacity), (1, 1), expert, priority)
-        return jnp.where(kept, expert, ~expert)
+        return _draw(key, self.logits, jnp.asarray(self.capacity), self._shape(sample_shape))
 
     @validate_sample
     def log_prob(self, value: ArrayLike) -> Array:
         """Log-probability in nats, `(...)`; `-inf` outside the support."""
-        value = jnp.asarray(value)
-        expert, kept = self.expert(value), self.kept(value)
-        drawn = expert_loads(expert, self.num_experts)
-        kept_load = expert_loads(expert, self.num_experts, kept)
-        choice = jnp.sum(pick(self._log_probs(), expert), axis=-1)
-        choice -= jnp.sum(_log_binomial(drawn, kept_load, self.event_shape[0], self.logits.dtype), axis=-1)
-        return jnp.where(skipped_assignment(self.capacity)(value), choice, -jnp.inf)
+        log_prob = _log_prob(self.logits, jnp.asarray(value))
+        return jnp.where(skipped_assignment(self.capacity)(value), log_prob, -jnp.inf)
 
     def expert(self, value: ArrayLike) -> Array:
         """The expert that every datapoint drew, kept or skipped: `(..., n)`."""
-        value = jnp.asarray(value)
-        return jnp.where(value < 0, -1 - value, value)
+        return _expert(jnp.asarray(value))
 
     def kept(self, value: ArrayLike) -> Array:
         """Whether every datapoint was kept: `(..., n)` bool."""
@@ -92,11 +81,38 @@ class SkipAssignment(AssignmentDistribution):
 
         They make the process unbiased: $E[w_i 1(z_i = j)] = p_{ij}$ for every datapoint and expert.
         """
-        expert = self.expert(value)
-        drawn = expert_loads(expert, self.num_experts)
-        ratio = drawn / jnp.clip(drawn, 1, self.capacity)
-        weight = pick(jnp.expand_dims(ratio.astype(self.logits.dtype), -2), expert)
+        weight = _weights(self.expert(value), jnp.asarray(self.capacity)).astype(self.logits.dtype)
         return jnp.where(self.kept(value), weight, 0)
+
+
+@partial(jax.jit, static_argnames="shape")
+def _draw(key: Array, logits: Array, capacity: Array, shape: tuple[int, ...]) -> Array:
+    draw_key, order_key = jax.random.split(key)
+    expert = jax.random.categorical(draw_key, logits, axis=-1, shape=shape).astype(jnp.int32)
+    priority = jax.random.bits(order_key, shape)
+    kept = over_leading_axes(lambda z, order: _keep_first(z, order, capacity), (1, 1), expert, priority)
+    return jnp.where(kept, expert, ~expert)
+
+
+def _expert(value: Array) -> Array:
+    return jnp.where(value < 0, -1 - value, value)
+
+
+@jax.jit
+def _log_prob(logits: Array, value: Array) -> Array:
+    """The log-probability of a value inside the support."""
+    k = logits.shape[-1]
+    expert = _expert(value)
+    drawn, kept = expert_loads(expert, k), expert_loads(expert, k, value >= 0)
+    choice = jnp.sum(pick(jax.nn.log_softmax(logits, axis=-1), expert), axis=-1)
+    return choice - jnp.sum(_log_binomial(drawn, kept, value.shape[-1], logits.dtype), axis=-1)
+
+
+@jax.jit
+def _weights(expert: Array, capacity: Array) -> Array:
+    drawn = expert_loads(expert, capacity.shape[-1])
+    ratio = drawn / jnp.clip(drawn, 1, capacity)
+    return pick(jnp.expand_dims(ratio, -2), expert)
 
 
 def _keep_first(expert: Array, priority: Array, capacity: Array) -> Array:

@@ -46,7 +46,12 @@ def exchange_distances(scores: ArrayLike, assignment: ArrayLike, capacity: Array
     if assignment.shape != scores.shape[:-1] or not jnp.issubdtype(assignment.dtype, jnp.integer):
         got = f"{assignment.dtype} of shape {assignment.shape}"
         raise ValueError(f"assignment must be integers of shape {scores.shape[:-1]}, got {got}")
-    return over_leading_axes(lambda s, z: _distances(s, z, jnp.asarray(capacity)), (2, 1), scores, assignment)
+    return _all_distances(scores, assignment, jnp.asarray(capacity))
+
+
+@jax.jit
+def _all_distances(scores: Array, assignment: Array, capacity: Array) -> Array:
+    return over_leading_axes(lambda s, z: _distances(s, z, capacity), (2, 1), scores, assignment)
 
 
 def _distances(scores: Array, assignment: Array, capacity: Array) -> Array:
