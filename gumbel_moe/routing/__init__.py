@@ -1,0 +1,32 @@
+"""Routers: logits to the experts of a batch, weighted or gated, and buffers that take datapoints there and back."""
+
+from gumbel_moe.routing._balance_loss import load_balancing_loss
+from gumbel_moe.routing._base import BaseRouter
+from gumbel_moe.routing._dispatch import combine, dispatch
+from gumbel_moe.routing._expert_choice import ExpertChoiceRouter
+from gumbel_moe.routing._gumbel_matching import GumbelMatchingRouter
+from gumbel_moe.routing._independent import IndependentRouter
+from gumbel_moe.routing._loss_free import LossFreeRouter
+from gumbel_moe.routing._quantile import QuantileBalancingRouter
+from gumbel_moe.routing._record import ExpertChoiceRouting, Routing, load
+from gumbel_moe.routing._sinkhorn import SinkhornRouter
+from gumbel_moe.routing._skip import SkipRouter
+from gumbel_moe.routing._switch import SwitchRouter
+
+__all__ = [
+    "BaseRouter",
+    "ExpertChoiceRouter",
+    "ExpertChoiceRouting",
+    "GumbelMatchingRouter",
+    "IndependentRouter",
+    "LossFreeRouter",
+    "QuantileBalancingRouter",
+    "Routing",
+    "SinkhornRouter",
+    "SkipRouter",
+    "SwitchRouter",
+    "combine",
+    "dispatch",
+    "load",
+    "load_balancing_loss",
+]

@@ -1,0 +1,41 @@
+"""The auxiliary loss of the Switch Transformer."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gumbel_moe.routing._assemble import best_expert
+from gumbel_moe.routing._record import ExpertChoiceRouting, Routing, count
+
+
+def load_balancing_loss(routing: Routing | ExpertChoiceRouting) -> Array:
+    r"""The load-balancing loss of the Switch Transformer,
+
+    $$k \sum_j f_j P_j, \qquad f_j = \frac1n \#\{i : \arg\max_l p_{il} = j\}, \qquad P_j = \frac1n \sum_i p_{ij},$$
+
+    1 when both are uniform. $f$ counts the best expert of every datapoint before any is dropped, and is constant for
+    the gradient, which flows through $P$. Multiply by a small factor (0.01 in the paper) and add to the loss.
+
+    **Arguments:**
+
+    - `routing`: of any router; only its `log_probs` are used.
+
+    **Returns:** a scalar; 0 for an empty batch, NaN for NaN logits.
+
+    ```python
+    >>> import jax, jax.numpy as jnp
+    >>> from gumbel_moe.routing import SwitchRouter, load_balancing_loss
+    >>> routing = SwitchRouter(capacity=4)(jax.random.key(0), jnp.array([[40.0, 0.0]] * 4))
+    >>> float(load_balancing_loss(routing))
+    2.0
+
+    ```
+
+    Reference: W. Fedus, B. Zoph, N. Shazeer, arXiv 2101.03961 (2021), equations 4 to 6, without the factor alpha.
+    """
+    log_probs = routing.log_probs
+    n, k = log_probs.shape
+    chosen = count(best_expert(jax.lax.stop_gradient(log_probs)), k)
+    fraction = chosen.astype(log_probs.dtype) / max(n, 1)
+    mean = jnp.sum(jnp.exp(log_probs), axis=0) / max(n, 1)
+    return k * jnp.sum(fraction * mean)

@@ -1,0 +1,62 @@
+"""BASE layers: the best balanced assignment of the logits themselves."""
+
+from dataclasses import dataclass
+
+import jax
+from jax import Array
+from jax.typing import ArrayLike
+
+from gumbel_moe._checks import check_room
+from gumbel_moe.matching import solve_matching
+from gumbel_moe.routing._assemble import assemble, check_feasible, check_logits, choose
+from gumbel_moe.routing._capacitated import CapacitatedRouter
+from gumbel_moe.routing._record import Routing
+
+
+@dataclass(frozen=True)
+class BaseRouter(CapacitatedRouter):
+    r"""The best capacitated assignment, without noise:
+
+    $$z = \arg\max_z \sum_i a_{i z_i} \quad \text{subject to} \quad \#\{i : z_i = j\} \le c_j .$$
+
+    Nobody is skipped, and weights are 1. The expert's output is multiplied by the gate $\sigma(a_{i z_i})$, the
+    logistic function of the logit. The paper assigns so in training, with equal capacities of `n / k`, and takes the
+    best expert of every datapoint at test time.
+
+    **Arguments:**
+
+    - `capacity`: an int or `(k,)` ints, at least 1, with `sum(capacity) >= n`.
+
+    A call takes a JAX `key` (not used) and `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) and returns a
+    [`Routing`][gumbel_moe.routing.Routing].
+
+    **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, for capacities that
+    cannot hold `n` datapoints, for logits without exactly two axes, NaN, `+inf`, a datapoint with every expert
+    forbidden, or that leave no feasible assignment; `TypeError` for logits that are not floating point. Under `jit` NaN
+    logits and infeasible ones give NaN and expert -1 for the whole batch.
+
+    ```python
+    >>> import jax, jax.numpy as jnp
+    >>> from gumbel_moe.routing import BaseRouter
+    >>> routing = BaseRouter(capacity=1)(jax.random.key(0), jnp.array([[3.0, 0.0], [2.0, 0.0]]))
+    >>> routing.expert.tolist(), routing.gate.round(3).tolist()[1]
+    ([0, 1], 0.5)
+
+    ```
+
+    Reference: M. Lewis, S. Bhosale, T. Dettmers, N. Goyal, L. Zettlemoyer, *BASE Layers: Simplifying Training of Large,
+    Sparse Models*, arXiv 2103.16716 (2021), section 3.
+    """
+
+    def __call__(self, key: Array, logits: ArrayLike) -> Routing:
+        """The [`Routing`][gumbel_moe.routing.Routing] of `logits` `(n, k)`."""
+        logits = check_logits(logits)
+        places = self._places(logits.shape[1])
+        check_room(places, logits.shape[0])
+        return check_feasible(_route(logits, places))
+
+
+@jax.jit
+def _route(logits: Array, places: Array) -> Routing:
+    expert = solve_matching(jax.lax.stop_gradient(logits), places).assignment
+    return assemble(logits, expert, gate=jax.nn.sigmoid(choose(logits, expert)))

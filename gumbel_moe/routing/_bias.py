@@ -1,0 +1,53 @@
+"""Routing by biased scores: the bias chooses the expert, the unbiased score is the gate."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from gumbel_moe._checks import is_traced
+from gumbel_moe.routing._assemble import best_expert, first_come
+from gumbel_moe.routing._record import Routing
+
+
+def check_bias(bias: ArrayLike | None, scores: Array) -> Array:
+    """`bias` as a floating-point array `(k,)` for scores `(n, k)`; None is zero."""
+    num_experts = scores.shape[1]
+    if bias is None:
+        return jnp.zeros(num_experts, scores.dtype)
+    array = jnp.asarray(bias)
+    if array.shape != (num_experts,) or not jnp.issubdtype(array.dtype, jnp.floating):
+        got = f"{array.dtype} of shape {array.shape}"
+        raise ValueError(f"bias must be floats of shape ({num_experts},), one per expert, got {got}")
+    if not is_traced(array) and not np.isfinite(np.asarray(array)).all():
+        raise ValueError(f"bias must be finite, got {array.tolist()}")
+    return jax.lax.stop_gradient(array)
+
+
+def check_score(score: str, allowed: tuple[str, ...]) -> None:
+    """Raise unless `score` is one of the names allowed."""
+    if score not in allowed:
+        raise ValueError(f"score must be one of {', '.join(map(repr, allowed))}, got {score!r}")
+
+
+def check_routing(routing: Any) -> Routing:
+    """`routing`, which must be of one expert per datapoint."""
+    if not isinstance(routing, Routing):
+        raise TypeError(f"routing must be a Routing with one expert per datapoint, got {type(routing).__name__}")
+    return routing
+
+
+def biased(scores: Array, log_probs: Array, bias: Array) -> Array:
+    """`scores + bias`, forbidden experts at `-inf`."""
+    return jnp.where(jnp.isneginf(log_probs), -jnp.inf, scores + bias.astype(scores.dtype))
+
+
+def route_by_bias(logits: Array, scores: Array, gate: Array, bias: Array, places: Array) -> Routing:
+    """Every datapoint to the best expert by `scores + bias`; `gate` `(n, k)` has the factor for every expert."""
+    selection = biased(jax.lax.stop_gradient(scores), logits, bias)
+    expert = best_expert(selection)
+    own_gate = jnp.take_along_axis(gate, expert[:, None], axis=1)[:, 0]
+    return first_come(logits, expert, places, gate=own_gate, failed=jnp.isnan(selection).any(axis=1))

@@ -1,0 +1,74 @@
+"""The Gumbel-Matching process as a router."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from gumbel_moe._checks import check_room
+from gumbel_moe.distributions import GumbelMatching
+from gumbel_moe.routing._assemble import assemble, check_feasible, check_logits, choose
+from gumbel_moe.routing._capacitated import CapacitatedRouter
+from gumbel_moe.routing._record import Routing
+
+
+@dataclass(frozen=True)
+class GumbelMatchingRouter(CapacitatedRouter):
+    r"""The best capacitated assignment of the logits with Gumbel noise added: nobody is skipped.
+
+    With $q_{ij}$ the probability that datapoint $i$ goes to expert $j$ given the noise of all others, the weight is
+
+    $$w_i = \frac{p_{i z_i}}{q_{i z_i}},$$
+
+    and $E[w_i 1(z_i = j)] = p_{ij}$. See [`GumbelMatching`][gumbel_moe.distributions.GumbelMatching] for the
+    distribution.
+
+    **Arguments:**
+
+    - `capacity`: an int or `(k,)` ints, at least 1, with `sum(capacity) >= n`.
+    - `corrected`: False gives all datapoints the weight 1 instead, which is biased; for comparison.
+
+    A call takes a JAX `key` and `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) and returns a
+    [`Routing`][gumbel_moe.routing.Routing]. The weights are unbiased for the pairs that some feasible assignment
+    contains; a pair that forbidden experts rule out altogether never occurs, whatever its $p_{ij}$.
+
+    **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, for capacities that
+    cannot hold `n` datapoints, for logits without exactly two axes, NaN, `+inf`, a datapoint with every expert
+    forbidden, or that leave no feasible assignment; `TypeError` for logits that are not floating point. Under `jit` NaN
+    logits and infeasible ones give NaN and expert -1 for the whole batch.
+
+    ```python
+    >>> import jax, jax.numpy as jnp
+    >>> from gumbel_moe.routing import GumbelMatchingRouter, load
+    >>> routing = GumbelMatchingRouter(capacity=3)(jax.random.key(0), jnp.array([[9.0, 0.0]] * 6))
+    >>> load(routing).tolist()
+    [3, 3]
+
+    ```
+
+    Reference: W. Kool, C. J. Maddison, A. Mnih, *Unbiased Gradient Estimation with Balanced Assignments for Mixtures of
+    Experts*, arXiv 2109.11817 (2021).
+    """
+
+    corrected: bool = True
+
+    def __call__(self, key: Array, logits: ArrayLike) -> Routing:
+        """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""
+        logits = check_logits(logits)
+        places = self._places(logits.shape[1])
+        check_room(places, logits.shape[0])
+        return check_feasible(_draw(key, logits, places, self.corrected))
+
+
+@partial(jax.jit, static_argnames="corrected")
+def _draw(key: Array, logits: Array, places: Array, corrected: bool) -> Routing:
+    process = GumbelMatching(jax.lax.stop_gradient(logits), places)
+    if not corrected:
+        return assemble(logits, process.sample(key))
+    expert, log_q = process.sample_with_conditionals(key)
+    routing = assemble(logits, expert)
+    weight = jax.lax.stop_gradient(jnp.exp(routing.log_prob - choose(log_q, expert)))
+    return routing._replace(weight=weight)

@@ -1,0 +1,48 @@
+"""Independent draws: no capacity, weight 1."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from gumbel_moe.routing._assemble import assemble, check_logits
+from gumbel_moe.routing._record import Routing
+
+
+@dataclass(frozen=True)
+class IndependentRouter:
+    r"""Every datapoint draws its expert, $z_i \sim \mathrm{Categorical}(p_i)$ with $p_i = \mathrm{softmax}(a_i)$.
+
+    The plain weighted draw: everyone is kept, all weights are 1, and nothing limits how many datapoints an expert has.
+
+    **Arguments** of a call:
+
+    - `key`: a JAX key.
+    - `logits`: `(n, k)`, unnormalised log-probabilities $a$; `-inf` forbids an expert for a datapoint.
+
+    **Returns:** a [`Routing`][gumbel_moe.routing.Routing].
+
+    **Raises:** `ValueError` for logits without exactly two axes, NaN, `+inf` or a datapoint with every expert
+    forbidden; `TypeError` for logits that are not floating point. Under `jit` NaN logits give NaN.
+
+    ```python
+    >>> import jax, jax.numpy as jnp
+    >>> from gumbel_moe.routing import IndependentRouter
+    >>> routing = IndependentRouter()(jax.random.key(0), jnp.zeros((4, 2)))
+    >>> routing.weight.tolist()
+    [1.0, 1.0, 1.0, 1.0]
+
+    ```
+    """
+
+    def __call__(self, key: Array, logits: ArrayLike) -> Routing:
+        """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""
+        return _draw(key, check_logits(logits))
+
+
+@jax.jit
+def _draw(key: Array, logits: Array) -> Routing:
+    expert = jax.random.categorical(key, jax.lax.stop_gradient(logits), axis=1)
+    return assemble(logits, expert.astype(jnp.int32))

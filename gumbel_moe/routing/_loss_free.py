@@ -1,0 +1,95 @@
+"""Loss-free balancing: a bias per expert, nudged towards balance after every batch."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from gumbel_moe._checks import check_positive, check_positive_int
+from gumbel_moe.routing._assemble import check_logits
+from gumbel_moe.routing._bias import check_bias, check_routing, check_score, route_by_bias
+from gumbel_moe.routing._capacitated import CapacitatedRouter
+from gumbel_moe.routing._record import Routing, count
+
+
+@dataclass(frozen=True)
+class LossFreeRouter(CapacitatedRouter):
+    r"""Top-1 routing by biased scores, $z_i = \arg\max_j (s_{ij} + b_j)$, with the unbiased score as gate $s_{i z_i}$.
+
+    The score $s_{ij}$ is the logistic function of the logit, as in the paper, or its softmax. The bias never sees a
+    gradient. After a batch with $n_j$ datapoints at expert $j$, counted before any is dropped,
+
+    $$b_j \leftarrow b_j + \gamma \, \mathrm{sign}\Big( \frac{n c_j}{\sum_l c_l} - n_j \Big),$$
+
+    for equal capacities the sign of the mean load minus the load. Datapoints beyond an expert's capacity are dropped by
+    position in the batch (the paper drops none: give room for all). Weights are 1, and 0 for the dropped.
+
+    The bias is a state that the caller carries:
+
+    ```python
+    >>> import jax, jax.numpy as jnp
+    >>> from gumbel_moe.routing import LossFreeRouter
+    >>> router = LossFreeRouter(capacity=4, rate=0.5)
+    >>> bias = router.init(num_experts=2)
+    >>> routing = router(jax.random.key(0), jnp.array([[1.0, 0.0]] * 4), bias)
+    >>> router.update(bias, routing).tolist()
+    [-0.5, 0.5]
+
+    ```
+
+    **Arguments:**
+
+    - `capacity`: an int or `(k,)` ints, at least 1.
+    - `rate`: step $\gamma$ of the bias per batch, in units of the score, positive.
+    - `score`: `"sigmoid"` or `"softmax"`.
+
+    A call takes a JAX `key` (not used), `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) and optionally a
+    `bias` `(k,)`, zero if None; it returns a [`Routing`][gumbel_moe.routing.Routing]. Its `log_prob` and `log_probs`
+    are the softmax of the logits with either score.
+
+    **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, a rate that is not
+    positive, a score of another name, a bias of another shape or not finite, for logits without exactly two axes, NaN,
+    `+inf` or a datapoint with every expert forbidden; `TypeError` for logits that are not floating point. Under `jit`
+    NaN in logits or bias gives NaN.
+
+    Reference: L. Wang, H. Gao, C. Zhao, X. Sun, D. Dai, *Auxiliary-Loss-Free Load Balancing Strategy for
+    Mixture-of-Experts*, arXiv 2408.15664 (2024), algorithm 1.
+    """
+
+    rate: float = 0.001
+    score: Literal["sigmoid", "softmax"] = "sigmoid"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "rate", check_positive("rate", self.rate))
+        check_score(self.score, ("sigmoid", "softmax"))
+
+    def init(self, num_experts: int) -> Array:
+        """The bias to start with: `(num_experts,)` zeros."""
+        return jnp.zeros(check_positive_int("num_experts", num_experts))
+
+    def __call__(self, key: Array, logits: ArrayLike, bias: ArrayLike | None = None) -> Routing:
+        """The [`Routing`][gumbel_moe.routing.Routing] of `logits` `(n, k)` under `bias` `(k,)`, zero if None."""
+        logits = check_logits(logits)
+        return _route(logits, check_bias(bias, logits), self._places(logits.shape[1]), self.score)
+
+    def update(self, bias: ArrayLike, routing: Routing) -> Array:
+        """The bias `(k,)` after the batch that gave `routing`; pure, the old bias is not changed."""
+        log_probs = check_routing(routing).log_probs
+        bias = check_bias(bias, log_probs)
+        return _nudged(bias, count(routing.expert, len(bias)), self._fair_loads(*log_probs.shape), self.rate)
+
+
+@partial(jax.jit, static_argnames="score")
+def _route(logits: Array, bias: Array, places: Array, score: str) -> Routing:
+    scores = jax.nn.sigmoid(logits) if score == "sigmoid" else jax.nn.softmax(logits, axis=1)
+    return route_by_bias(logits, scores, scores, bias, places)
+
+
+@jax.jit
+def _nudged(bias: Array, load: Array, wanted: Array, rate: float) -> Array:
+    return bias + rate * jnp.sign(wanted.astype(bias.dtype) - load.astype(bias.dtype))

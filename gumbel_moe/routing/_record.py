@@ -1,0 +1,76 @@
+"""What a router returns: who goes where, as a pytree of arrays."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+
+class Routing(NamedTuple):
+    """One expert for every datapoint, a pytree of arrays over `n` datapoints and `k` experts.
+
+    Under `jit`, where bad input cannot raise, a datapoint with NaN logits has NaN `weight`, `log_prob` and `gate`; a
+    router that looks at the whole batch at once marks all of them so. Without a feasible assignment `expert` is -1
+    throughout and `kept` is true, so that [`combine`][gumbel_moe.routing.combine] gives NaN.
+    """
+
+    expert: Array
+    """`(n,)` int32: the expert drawn or chosen, also where the datapoint was skipped."""
+    kept: Array
+    """`(n,)` bool: whether the expert handles the datapoint; false where it was skipped for lack of room."""
+    weight: Array
+    """`(n,)` importance weight, 0 where skipped; no gradient flows through it."""
+    log_prob: Array
+    r"""`(n,)` $\log p_{i z_i}$ in nats, differentiable in the logits."""
+    gate: Array
+    """`(n,)` factor of the expert's output in the method's own way of predicting, differentiable; 1 for the weighted
+    draws. Not zeroed where skipped."""
+    log_probs: Array
+    r"""`(n, k)` $\log p_{ij}$ in nats, the logits normalised over the experts, differentiable."""
+
+
+class ExpertChoiceRouting(NamedTuple):
+    """Several experts for a datapoint, one, or none: what every expert chose, a pytree of arrays."""
+
+    datapoint: Array
+    """`(k, capacity)` int32: the datapoint in each place of each expert; -1 where a place stays empty."""
+    gate: Array
+    """`(k, capacity)` factor of the expert's output, differentiable; 0 where a place stays empty."""
+    log_probs: Array
+    r"""`(n, k)` $\log p_{ij}$ in nats, the logits normalised over the experts, differentiable."""
+
+    @property
+    def experts_per_datapoint(self) -> Array:
+        """`(n,)` int32: how many experts chose each datapoint; 0 for those that nobody handles."""
+        n = self.log_probs.shape[0]
+        chosen = jnp.where(self.datapoint < 0, n, self.datapoint)
+        return jnp.zeros(n, jnp.int32).at[chosen].add(1, mode="drop")
+
+
+def load(routing: Routing | ExpertChoiceRouting) -> Array:
+    """The number of datapoints that every expert handles, skipped ones not counted.
+
+    **Arguments:**
+
+    - `routing`: what a router returned.
+
+    **Returns:** `(k,)` int32.
+
+    ```python
+    >>> import jax, jax.numpy as jnp
+    >>> from gumbel_moe.routing import SwitchRouter, load
+    >>> routing = SwitchRouter(capacity=2)(jax.random.key(0), jnp.array([[1.0, 0.0]] * 4))
+    >>> load(routing).tolist()
+    [2, 0]
+
+    ```
+    """
+    if isinstance(routing, ExpertChoiceRouting):
+        return jnp.sum(routing.datapoint >= 0, axis=1, dtype=jnp.int32)
+    return count(routing.expert, routing.log_probs.shape[-1], routing.kept)
+
+
+def count(expert: Array, num_experts: int, counted: Array | bool = True) -> Array:
+    """`(k,)` int32: how many datapoints every expert has, of those that count; -1 is nobody's."""
+    hit = expert[:, None] == jnp.arange(num_experts, dtype=expert.dtype)
+    return jnp.sum(hit & jnp.asarray(counted)[..., None], axis=0, dtype=jnp.int32)

@@ -1,0 +1,65 @@
+"""The skip process as a router."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+from jax import Array
+from jax.typing import ArrayLike
+
+from gumbel_moe.distributions import SkipAssignment
+from gumbel_moe.routing._assemble import assemble, check_logits
+from gumbel_moe.routing._capacitated import CapacitatedRouter
+from gumbel_moe.routing._record import Routing
+
+
+@dataclass(frozen=True)
+class SkipRouter(CapacitatedRouter):
+    r"""Independent draws, of which every expert keeps a uniformly random subset up to its capacity.
+
+    With $n_j$ draws of expert $j$ and its capacity $c_j$, a kept datapoint has the weight
+
+    $$w_i = \frac{n_{z_i}}{\min(n_{z_i}, c_{z_i})},$$
+
+    a skipped one the weight 0, and $E[w_i 1(z_i = j)] = p_{ij}$. See
+    [`SkipAssignment`][gumbel_moe.distributions.SkipAssignment] for the distribution.
+
+    **Arguments:**
+
+    - `capacity`: an int or `(k,)` ints, at least 1; their sum may be below `n`.
+    - `corrected`: False gives kept datapoints the weight 1 instead, which is biased; for comparison.
+
+    A call takes a JAX `key` and `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) and returns a
+    [`Routing`][gumbel_moe.routing.Routing].
+
+    **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, for logits without
+    exactly two axes, NaN, `+inf` or a datapoint with every expert forbidden; `TypeError` for logits that are not
+    floating point. Under `jit` NaN logits give NaN.
+
+    ```python
+    >>> import jax, jax.numpy as jnp
+    >>> from gumbel_moe.routing import SkipRouter, load
+    >>> routing = SkipRouter(capacity=2)(jax.random.key(0), jnp.array([[9.0, 0.0]] * 6))
+    >>> load(routing).tolist(), sorted(routing.weight.tolist())
+    ([2, 0], [0.0, 0.0, 0.0, 0.0, 3.0, 3.0])
+
+    ```
+
+    Reference: W. Kool, C. J. Maddison, A. Mnih, *Unbiased Gradient Estimation with Balanced Assignments for Mixtures of
+    Experts*, arXiv 2109.11817 (2021).
+    """
+
+    corrected: bool = True
+
+    def __call__(self, key: Array, logits: ArrayLike) -> Routing:
+        """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""
+        logits = check_logits(logits)
+        return _draw(key, logits, self._places(logits.shape[1]), self.corrected)
+
+
+@partial(jax.jit, static_argnames="corrected")
+def _draw(key: Array, logits: Array, places: Array, corrected: bool) -> Routing:
+    process = SkipAssignment(jax.lax.stop_gradient(logits), places)
+    value = process.sample(key)
+    weight = process.importance_weights(value) if corrected else None
+    return assemble(logits, process.expert(value), kept=process.kept(value), weight=weight)
