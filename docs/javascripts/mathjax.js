@@ -1,0 +1,10 @@
+// Formulas arrive from the Markdown extension as \( \) and \[ \] inside elements of class "arithmatex".
+window.MathJax = {
+  tex: {
+    inlineMath: [["\\(", "\\)"]],
+    displayMath: [["\\[", "\\]"]],
+    processEscapes: true,
+    processEnvironments: true,
+  },
+  options: { ignoreHtmlClass: ".*", processHtmlClass: "arithmatex" },
+};

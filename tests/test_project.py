@@ -1,0 +1,158 @@
+"""What holds the project together: commands that agree, a wheel of one package, one-way imports, no foreign paths."""
+
+import ast
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Who may import whom, lowest first: a room of the library may use itself and all rooms before it.
+ROOMS = ["matching", "distributions", "routing", "estimators", "diagnostics", "cli"]
+OUTSIDE = {
+    "gumbel_moe": {"gumbel_moe"},
+    "models": {"gumbel_moe", "models"},
+    "inference": {"gumbel_moe", "models", "inference"},
+    "benchmarks": {"gumbel_moe", "models", "benchmarks"},
+}
+LOCAL = {*OUTSIDE, "tests", "docs", "conftest"}
+
+
+def command_after(marker):
+    """The fenced block that follows a marker comment of the README."""
+    blocks = re.findall(rf"<!-- {marker} -->\n+```bash\n(.*?)\n```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 1, f"README.md must have one block after <!-- {marker} -->"
+    return blocks[0]
+
+
+def test_ci_ends_with_the_readme_test_command():
+    command = command_after("test command")
+    assert "pytest" in command
+    assert (ROOT / ".ci/run").read_text().splitlines()[-1] == command
+
+
+def test_contributing_gives_the_same_test_command():
+    assert f"```bash\n{command_after('test command')}\n```" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_readme_main_command_names_a_program_that_is_there():
+    module = re.search(r"python -m ([\w.]+)", command_after("main command"))
+    assert module is not None
+    assert (ROOT / Path(*module[1].split("."))).with_suffix(".py").is_file()
+
+
+def test_ci_script_is_executable():
+    assert (ROOT / ".ci/run").stat().st_mode & 0o111 == 0o111
+
+
+def test_wheel_is_the_package_alone():
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
+    assert targets["wheel"] == {"packages": ["gumbel_moe"]}
+
+
+def test_readme_extras_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = set(re.findall(r"'\.\[(\w+)\]'", (ROOT / "README.md").read_text()))
+    assert named
+    assert named <= set(extras)
+
+
+def project_files():
+    """Files under version control, and new ones that are not ignored."""
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+# A slash-led path of some machine's own folders, or a way out of the repository to a folder beside it.
+FOREIGN = re.compile(rb"(?<![\w.:/-])/(?:home|root|opt|work|srv|mnt|media|tmp|Users)/\w|\.\./shared")
+
+
+@pytest.mark.parametrize(
+    ("parts", "foreign"),
+    [
+        (("open('/", "home/me/x')"), True),
+        (("see ..", "/shared/x.md"), True),
+        (("https://example.org/", "home/x"), False),
+        (("../api/", "home/x"), False),
+        (("~/.cache/", "opt/x"), False),
+    ],
+)
+def test_foreign_path_pattern(parts, foreign):
+    assert bool(FOREIGN.search("".join(parts).encode())) == foreign
+
+
+def test_no_file_names_a_path_outside_the_project():
+    found = {str(path): match[0] for path in project_files() if (match := FOREIGN.search(path.read_bytes()))}
+    assert not found
+
+
+def imports(source, package):
+    """Absolute dotted names that a module imports; `package` is where relative imports start."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: 1 - node.level or None] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{stem}.{alias.name}" for alias in node.names)
+
+
+def wrong_imports(source, path):
+    """Imports of the module at `path` (relative to the root) that go against the order."""
+    top, *inside = Path(path).with_suffix("").parts
+    room = inside[0] if inside and inside[0] in ROOMS else None
+    lower = set(ROOMS[: ROOMS.index(room) + 1]) if room else set()
+    for name in imports(source, ".".join(Path(path).parent.parts)):
+        target, *rest = name.split(".")
+        outside = target in LOCAL and target not in OUTSIDE[top]
+        upward = top == target == "gumbel_moe" and rest and rest[0] in ROOMS and rest[0] not in lower
+        if outside or upward:
+            yield name
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "wrong"),
+    [
+        ("gumbel_moe/routing/_a.py", "from gumbel_moe.distributions import SkipAssignment", False),
+        ("gumbel_moe/routing/_a.py", "from gumbel_moe._checks import check_matrix", False),
+        ("gumbel_moe/routing/_a.py", "from gumbel_moe.estimators import exact_loss", True),
+        ("gumbel_moe/routing/_a.py", "import gumbel_moe.estimators", True),
+        ("gumbel_moe/routing/_a.py", "from gumbel_moe import estimators", True),
+        ("gumbel_moe/matching/_a.py", "from ..distributions import SkipAssignment", True),
+        ("gumbel_moe/matching/_a.py", "from .. import distributions", True),
+        ("gumbel_moe/matching/_a.py", "from ._solve import solve_matching", False),
+        ("gumbel_moe/_checks.py", "from gumbel_moe.matching import solve_matching", True),
+        ("gumbel_moe/matching/_a.py", "def f():\n    import models.toy", True),
+        ("models/toy.py", "from gumbel_moe.routing import SkipRouter", False),
+        ("models/toy.py", "from inference.train import train", True),
+        ("inference/train.py", "from models import toy", False),
+        ("inference/train.py", "from tests.matching import problems", True),
+    ],
+)
+def test_import_checker(path, source, wrong):
+    assert bool(list(wrong_imports(source, path))) == wrong
+
+
+@pytest.mark.parametrize("top", OUTSIDE)
+def test_imports_go_one_way(top):
+    modules = sorted((ROOT / top).rglob("*.py"))
+    assert modules
+    found = {path: list(wrong_imports(path.read_text(), path.relative_to(ROOT))) for path in modules}
+    assert not any(found.values()), found
+
+
+def test_every_room_is_in_the_order():
+    public = [path for path in (ROOT / "gumbel_moe").iterdir() if not path.name.startswith(("_", "."))]
+    assert {path.stem for path in public if path.is_dir() or path.suffix == ".py"} <= set(ROOMS)
