@@ -47,13 +47,14 @@ def _flaws(array: Array) -> tuple[Array, Array, Array]:
 
 
 def _look_at(name: str, array: Array) -> None:
-    has_nan, has_inf, barred = _flaws(array)
+    with jax.ensure_compile_time_eval():  # a constant inside jit is looked at as well
+        has_nan, has_inf, barred = jax.tree.map(np.asarray, _flaws(array))
     if has_nan:
-        raise ValueError(f"{name} must not contain NaN, got {int(jnp.isnan(array).sum())} of them")
+        raise ValueError(f"{name} must not contain NaN, got {np.isnan(np.asarray(array)).sum()} of them")
     if has_inf:
         raise ValueError(f"{name} must not contain +inf; finite values, or -inf for a forbidden expert, are allowed")
     if barred.any():
-        where = tuple(int(index) for index in np.argwhere(np.asarray(barred))[0])
+        where = tuple(int(index) for index in np.argwhere(barred)[0])
         raise ValueError(f"{name} forbids every expert (-inf) for datapoint {where}")
 
 

@@ -65,7 +65,7 @@ class _Capacitated(Constraint):
 
 def expert_loads(expert: Array, num_experts: int, counted: ArrayLike = True) -> Array:
     """`(..., k)`: how many datapoints every expert has, of those that count."""
-    hit = expert[..., None] == jnp.arange(num_experts)
+    hit = expert[..., None] == jnp.arange(num_experts, dtype=expert.dtype)
     return jnp.sum(hit & jnp.asarray(counted)[..., None], axis=-2, dtype=jnp.int32)
 
 

@@ -128,4 +128,4 @@ def _log_binomial(total: Array, chosen: Array, largest: int, dtype: Any) -> Arra
     """`log binom(total, chosen)` as a sum of positive terms: log-gammas of large counts would cancel in float32."""
     rank = jnp.arange(1, largest + 1, dtype=dtype)
     left_out = (total - chosen).astype(dtype)[..., None]
-    return jnp.sum(jnp.where(rank <= chosen[..., None], jnp.log1p(left_out / rank), 0), axis=-1)
+    return jnp.sum(jnp.where(rank <= chosen[..., None].astype(dtype), jnp.log1p(left_out / rank), 0), axis=-1)

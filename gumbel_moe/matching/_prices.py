@@ -114,8 +114,8 @@ def _centre_and_spread(scores: Array) -> tuple[Array, Array]:
     """Mean score of every expert, and how far the best stands above the average; forbidden pairs left out."""
     allowed = jnp.isfinite(scores)
     known = jnp.where(allowed, scores, 0)
-    centre = jnp.sum(known, axis=0) / jnp.maximum(jnp.sum(allowed, axis=0), 1)
+    centre = jnp.sum(known, axis=0) / jnp.maximum(jnp.sum(allowed, axis=0, dtype=scores.dtype), 1)
     rest = jnp.where(allowed, scores - centre, 0)
     top = jnp.max(jnp.where(allowed, rest, -jnp.inf), axis=1)
-    average = jnp.sum(rest, axis=1) / jnp.maximum(jnp.sum(allowed, axis=1), 1)
+    average = jnp.sum(rest, axis=1) / jnp.maximum(jnp.sum(allowed, axis=1, dtype=scores.dtype), 1)
     return centre, jnp.mean(top - average)

@@ -140,4 +140,4 @@ def _duality_gap(scores: Array, own: Array, prices: Array, assignment: Array, ca
     """Dual value minus primal value, as a sum of terms that are each at least 0: no cancellation of large totals."""
     regret = jnp.max(scores - prices, axis=1) - (own - prices[assignment])
     unused = capacity - jnp.zeros_like(capacity).at[assignment].add(1)
-    return jnp.sum(jnp.maximum(regret, 0)) + jnp.sum(prices * unused)
+    return jnp.sum(jnp.maximum(regret, 0)) + jnp.sum(prices * unused.astype(prices.dtype))

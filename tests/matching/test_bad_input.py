@@ -50,6 +50,13 @@ def test_scores(scores, error, message):
         solve_matching(scores, 3)
 
 
+def test_constant_scores_under_jit_are_checked():
+    assert jax.jit(lambda x: solve_matching(SCORES, 3).value + x)(1.0) == solve_matching(SCORES, 3).value + 1
+    bad = SCORES.at[0, 0].set(jnp.nan)
+    with pytest.raises(ValueError, match="must not contain NaN"):
+        jax.jit(lambda x: solve_matching(bad, 3).value + x)(1.0)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_and_inf_under_jit(bad):
     match = jax.jit(lambda s: solve_matching(s, 3))(SCORES.at[2, 0].set(bad))
