@@ -1,0 +1,47 @@
+"""The metrics of a run, one JSON object per line."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax import Array
+
+
+class Journal:
+    """The file `metrics.jsonl` of a run; lines go to disk as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def drop_after(self, step: int) -> None:
+        """Forget lines of later steps, and one that was cut short: a resumed run writes them again."""
+        if not self._path.exists():
+            return
+        kept = [line for line in self._path.read_text().splitlines() if _step(line) <= step]
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(f"{line}\n" for line in kept))
+        os.replace(temporary, self._path)
+
+    def add(self, step: int, metrics: dict[str, Array]) -> dict[str, Any]:
+        """Append the metrics of `step`, and give the line back as it was written; None for what is not finite."""
+        line = {"step": step, **{name: _listed(np.asarray(value)) for name, value in metrics.items()}}
+        with self._path.open("a") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return line
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")
+
+
+def _listed(value: np.ndarray) -> Any:
+    if value.ndim:
+        return [_listed(entry) for entry in value]
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,124 @@
+"""Train every router from the same starting points, and show what came out.
+
+`python -m inference.compare` trains on both data sets with settings that take a few minutes, prints a table for each,
+and leaves in the folder of `--out`: `results.json` (`{"rows": [...]}`, one row per router), `curves.npz` (every metric
+of every start along the way) and pictures. Files of an earlier comparison are kept beside them under a number.
+
+Ctrl-C stops it; all routers that have finished are kept.
+"""
+
+import argparse
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from inference._arguments import Parser, add_shared, data_names, make_folder, positive, routers
+from inference._references import logistic_regression
+from inference._results import Results
+from inference._starts import Outcome, compile_starts, starting_points, train_starts
+from inference._table import legend, table
+from inference._tasks import TASKS, Task, single_network
+from inference.methods import METHODS, Method
+from inference.pictures import draw_curves, draw_load, draw_toy
+from models import digits
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; the exit code: 0, or 130 when it was interrupted."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    make_folder(parser, args.out)
+    results = Results(args.out, args.seed)
+    for moved in results.moved:
+        print(f"kept the earlier results as {moved}")
+    interrupted = False
+    try:
+        for name in data_names() if args.data == "all" else [args.data]:
+            _compare(TASKS[name](args.seed), args, results)
+    except KeyboardInterrupt:
+        interrupted = True
+    _tell(results)
+    if interrupted:
+        print("interrupted: what had finished is kept", file=sys.stderr)
+    return 130 if interrupted else 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m inference.compare",
+        description="Train every router from the same starting points; print a table, write results.json and pictures.",
+    )
+    parser.add_argument("--data", choices=data_names(("all",)), default="all", help="what to train on (default: all)")
+    parser.add_argument(
+        "--routers",
+        type=routers,
+        default=list(METHODS.values()),
+        metavar="A,B,...",
+        help=f"which routers (default: all): {', '.join(METHODS)}",
+    )
+    parser.add_argument("--starts", type=positive, help="starting points (default: what suits the data)")
+    add_shared(parser, "results/compare")
+    return parser
+
+
+def _compare(task: Task, args: argparse.Namespace, results: Results) -> None:
+    """Train all routers, then the references, on one problem; draw whatever has finished, also when interrupted."""
+    try:
+        _train_all(task, args.routers, args, results)
+        if task.classifies:
+            _train_all(single_network(task), [METHODS["independent"]], args, results, reference="single_network")
+            results.add_row(logistic_regression(digits.load_split(args.seed)))
+    finally:
+        for path in _draw(task, results):
+            print(f"wrote {path}")
+
+
+def _train_all(
+    task: Task, methods: list[Method], args: argparse.Namespace, results: Results, reference: str | None = None
+) -> None:
+    """An outcome for every method, saved as soon as it is there; while one is trained, the next is compiled."""
+    start = starting_points(task, args.seed, args.starts or task.starts)
+    pool = ThreadPoolExecutor(1)
+    try:
+        programs = [pool.submit(compile_starts, task, method, start) for method in methods]
+        for method, program in zip(methods, programs, strict=True):
+            outcome = Outcome(task.name, reference or method.name, "reference" if reference else method.kind)
+            try:
+                train_starts(program.result(), outcome, args.steps or task.steps)
+            finally:
+                results.add(task, outcome)
+            took = f"{outcome.compile_seconds:.1f} s to compile, {outcome.run_seconds:.1f} s to train"
+            print(f"{task.name} {outcome.router}: {took}", flush=True)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _draw(task: Task, results: Results) -> list[Path]:
+    """The pictures of one problem, of the routers that have finished."""
+    rows = {row["router"]: row for row in results.rows if row["data"] == task.name}
+    outcomes = [outcome for outcome in results.outcomes if outcome.data == task.name and outcome.finished]
+    routers = [outcome for outcome in outcomes if outcome.kind != "reference"]
+    if not routers:
+        return []
+    references = {name: row["true_loss_median"] for name, row in rows.items() if row["kind"] == "reference"}
+    unit = "nats" if task.classifies else "squared error"
+    paths = [
+        draw_curves(routers, references, unit, results.folder / f"{task.name}_curves.png"),
+        draw_load(task, routers, results.folder / f"{task.name}_load.png"),
+    ]
+    if task.name == "toy":
+        chosen = [rows[outcome.router] for outcome in routers]
+        paths.append(draw_toy(task, routers, chosen, results.folder / "toy_fit.png"))
+    return paths
+
+
+def _tell(results: Results) -> None:
+    for data in dict.fromkeys(row["data"] for row in results.rows):
+        print("\n" + table(data, results.rows))
+    if results.rows:
+        print("\n" + legend(results.rows))
+    print(f"\nwrote {results.folder / 'results.json'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+"""The pictures of a comparison: the toy's fit and routing, learning curves, expert load."""
+
+from inference.pictures._curves import draw_curves
+from inference.pictures._load import draw_load
+from inference.pictures._toy import draw_toy
+
+__all__ = ["draw_curves", "draw_load", "draw_toy"]

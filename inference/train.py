@@ -1,0 +1,112 @@
+"""Train one model with one router, with metrics and checkpoints, and carry on where an interrupted run stopped.
+
+`python -m inference.train --data digits --router skip` leaves in the folder of `--out`: `run.json` (what was asked
+for), `metrics.jsonl` (a line every so many steps) and `checkpoints/` (orbax: model, optimiser, what the router carries,
+step and key). With `--resume` it goes on from the last checkpoint; the parameters and metrics that come out are, bit by
+bit, those of a run that was never interrupted.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from tqdm import tqdm
+
+from inference._arguments import Parser, add_shared, data_names, make_folder, positive, router
+from inference._checkpoints import Checkpoints
+from inference._journal import Journal
+from inference._loop import TrainState, advance_and_evaluate, first_state
+from inference._rows import write_json
+from inference._tasks import TASKS, Task
+from inference.methods import METHODS, Method
+
+_EVERY = 250
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; the exit code: 0, or 130 when it was interrupted."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    _prepare(parser, args)
+    task = TASKS[args.data](args.seed)
+    steps = args.steps or task.steps
+    try:
+        state = _train(task, args.router, args, steps)
+    except KeyboardInterrupt:
+        print(f"interrupted; --resume --out {args.out} carries on from the last checkpoint", file=sys.stderr)
+        return 130
+    print(f"{args.out}: {args.data} with {args.router.name}, {int(state.step)} steps")
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m inference.train",
+        description="Train one model with one router; metrics as JSON lines, checkpoints, exact resume.",
+    )
+    parser.add_argument("--data", choices=data_names(), required=True, help="what to train on")
+    parser.add_argument("--router", type=router, required=True, metavar="NAME", help=f"one of {', '.join(METHODS)}")
+    parser.add_argument("--every", type=positive, help="steps between metrics and checkpoints (default: 250)")
+    parser.add_argument("--resume", action="store_true", help="carry on with the run in --out")
+    add_shared(parser, "results/train")
+    return parser
+
+
+def _prepare(parser: Parser, args: argparse.Namespace) -> None:
+    """Make the folder of a new run, or see that the one there is the run to resume; one clear line where it is not."""
+    path: Path = args.out / "run.json"
+    began: dict[str, Any] = {}
+    if args.resume:
+        if not path.exists():
+            parser.error(f"argument --resume: {args.out} holds no run")
+        began = json.loads(path.read_text())
+        args.every = args.every or began["every"]
+    elif path.exists():
+        parser.error(f"{args.out} already holds a run; continue it with --resume or choose another --out")
+    args.every = args.every or _EVERY
+    asked = {"data": args.data, "router": args.router.name, "seed": args.seed, "every": args.every}
+    if not args.resume:
+        make_folder(parser, args.out)
+        write_json(path, asked)
+        return
+    for name, value in asked.items():
+        if began[name] != value:
+            parser.error(f"argument --resume: the run in {args.out} has --{name} {began[name]}, not {value}")
+
+
+def _train(task: Task, method: Method, args: argparse.Namespace, steps: int) -> TrainState:
+    """From the last checkpoint, if there is one, to `steps`."""
+    journal = Journal(args.out / "metrics.jsonl")
+    for_model, for_steps = jax.random.split(jax.random.key(args.seed))
+    fresh = first_state(task, method, jax.jit(task.init)(for_model), for_steps)
+    run = jax.jit(lambda state, n: advance_and_evaluate(task, method, state, n))
+    with Checkpoints(args.out / "checkpoints") as checkpoints:
+        state = checkpoints.latest(fresh)
+        journal.drop_after(-1 if state is None else int(state.step))
+        if state is None:
+            state, metrics = run(fresh, jnp.int32(0))
+            journal.add(0, metrics)
+            checkpoints.save(state)
+        at = int(state.step)
+        with tqdm(total=steps, initial=at, desc=f"{task.name} {method.name}", unit="step", disable=None) as bar:
+            while at < steps:
+                # Always at multiples of `every`, wherever the run was taken up.
+                there = min(steps, (at // args.every + 1) * args.every)
+                state, metrics = run(state, jnp.int32(there - at))
+                bar.set_postfix(_shown(journal.add(there, metrics)))
+                checkpoints.save(state)
+                bar.update(there - at)
+                at = there
+    return state
+
+
+def _shown(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: line[name] for name in ("true_loss", "own_loss", "accuracy") if name in line}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

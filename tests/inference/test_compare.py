@@ -1,0 +1,174 @@
+"""The comparison from end to end on tiny settings: files, rows, repeatability, interruption, bad arguments."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from inference import _starts, compare
+from inference.methods import METHODS
+
+KEYS = {"data", "router", "starts", "steps", "true_loss_median", "own_loss_median", "skipped", "max_load"}
+TINY = ["--starts", "2", "--steps", "5"]
+
+
+def run(folder, *arguments):
+    code = compare.main([*TINY, "--out", str(folder), *arguments])
+    return code, json.loads((folder / "results.json").read_text())
+
+
+def without_times(row):
+    return {name: value for name, value in row.items() if not name.endswith("_seconds")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiler():
+    """These tests compile much and train little."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_starts, "_COMPILER", {"xla_backend_optimization_level": "0"})
+        yield
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory, quick_compiler):
+    folder = tmp_path_factory.mktemp("toy")
+    code, results = run(folder, "--data", "toy")
+    assert code == 0
+    return folder, results
+
+
+def test_every_router_has_a_row(toy):
+    _, results = toy
+    rows = results["rows"]
+    assert [row["router"] for row in rows] == list(METHODS)
+    for row in rows:
+        assert row.keys() >= KEYS | {"solved", "own_solved", "kind"}
+        assert (row["data"], row["starts"], row["steps"]) == ("toy", 2, 5)
+        assert 0 <= row["solved"] <= 1
+        assert np.isfinite(row["true_loss_median"])
+        assert 0 <= row["skipped"] < 1
+        assert 0 < row["max_load"] <= (2 if row["router"] == "independent" else 1)
+        low, high = row["true_loss_quartiles"]
+        assert low <= row["true_loss_median"] <= high
+    assert results["seed"] == 0
+    assert "jax" in results["versions"]
+
+
+def test_files(toy):
+    folder, _ = toy
+    for name in ("toy_fit.png", "toy_curves.png", "toy_load.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+        assert (folder / name).stat().st_size > 20_000
+    assert not list(folder.glob("*.tmp"))
+    with np.load(folder / "curves.npz") as curves:
+        assert curves["toy/skip/step"].tolist() == [0, 1, 2, 3, 4, 5]
+        assert curves["toy/skip/true_loss"].shape == (6, 2)
+        assert curves["toy/skip/demand"].shape == (6, 2, 2)
+        first = {name: curves[f"toy/{name}/true_loss"][0].tolist() for name in METHODS}
+    assert len(set(map(tuple, first.values()))) == 1  # the same starting points for all
+
+
+def test_same_seed_same_numbers_whatever_else_is_trained(toy, tmp_path):
+    _, results = toy
+    _, again = run(tmp_path, "--data", "toy", "--routers", "loss_free,skip")
+    expected = {row["router"]: without_times(row) for row in results["rows"]}
+    assert [without_times(row) for row in again["rows"]] == [expected["loss_free"], expected["skip"]]
+
+
+@pytest.mark.smoke
+def test_digits(tmp_path, capsys):
+    code, results = run(tmp_path, "--data", "digits", "--routers", "skip")
+    assert code == 0
+    names = ["skip", "single_network", "logistic_regression"]
+    assert [row["router"] for row in results["rows"]] == names
+    for row in results["rows"]:
+        assert row.keys() >= KEYS
+        assert 0 <= row["accuracy_median"] <= 1
+        assert row["log_likelihood_median"] < 0
+    linear = results["rows"][-1]
+    assert linear["accuracy_median"] > 0.94
+    assert linear["steps"] is None
+    for name in ("digits_curves.png", "digits_load.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    for name in [*names, "true loss", "own predictions"]:
+        assert name in printed
+
+
+@pytest.mark.slow
+def test_every_router_on_digits(tmp_path):
+    code, results = run(tmp_path, "--data", "digits")
+    assert code == 0
+    assert [row["router"] for row in results["rows"]][: len(METHODS)] == list(METHODS)
+
+
+def test_interruption_keeps_what_has_finished(tmp_path, monkeypatch):
+    train = compare.train_starts
+
+    def interrupted_later(program, outcome, steps):
+        if outcome.router == "switch":
+            calls = iter(range(10))
+
+            def stops(states, n):
+                if next(calls) == 3:
+                    raise KeyboardInterrupt
+                return program.run(states, n)
+
+            return train(program._replace(run=stops), outcome, steps)
+        return train(program, outcome, steps)
+
+    monkeypatch.setattr(compare, "train_starts", interrupted_later)
+    code, results = run(tmp_path, "--routers", "expert_choice,switch,skip")
+    assert code == 130
+    assert [row["router"] for row in results["rows"]] == ["expert_choice"]
+    assert results["interrupted"]["router"] == "switch"
+    assert results["interrupted"]["steps"] == 2
+    assert (tmp_path / "toy_fit.png").exists()
+
+
+def test_interruption_before_anything_has_finished(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "train_starts", interrupted)
+    code, results = run(tmp_path, "--data", "toy", "--routers", "switch")
+    assert code == 130
+    assert results["rows"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--routers", "skip,nobody"], "argument --routers: unknown router 'nobody'; choose from independent, skip"),
+        (["--routers", ","], "argument --routers: no router named; choose from independent"),
+        (["--data", "mnist"], "argument --data: invalid choice: 'mnist'"),
+        (["--starts", "0"], "argument --starts: must be a whole number of at least 1, got '0'"),
+        (["--steps", "1.5"], "argument --steps: must be a whole number of at least 1, got '1.5'"),
+        (["--seed", "-1"], "argument --seed: must be a whole number of at least 0, got '-1'"),
+        (["--frobnicate"], "unrecognized arguments: --frobnicate"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        compare.main(arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_folder_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as stop:
+        compare.main(["--out", str(tmp_path / "file" / "inside")])
+    assert stop.value.code == 2
+    assert "argument --out: cannot create the folder" in capsys.readouterr().err
+
+
+def test_runs_as_a_module():
+    command = [sys.executable, "-m", "inference.compare", "--routers", "nobody"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("python -m inference.compare: error: argument --routers: unknown router 'nobody'")

@@ -1,0 +1,166 @@
+"""How every method trains and predicts, against calculations by hand on a small batch of the toy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inference.methods import METHODS, find_method
+from inference.methods._method import mixture_log_likelihoods
+from models.digits import DigitsMixture
+from models.toy import ToyMixture, target
+
+NAMES = [
+    "independent",
+    "skip",
+    "gumbel_matching",
+    "skip_uncorrected",
+    "gumbel_matching_uncorrected",
+    "switch",
+    "switch_no_balancing",
+    "base",
+    "sinkhorn",
+    "expert_choice",
+    "loss_free",
+    "quantile_balancing",
+]
+KEY = jax.random.key(2)
+N, CAPACITY = 8, 4
+X = jnp.linspace(0.05, 0.95, N)[:, None]
+Y = target(X)
+
+
+@pytest.fixture
+def model():
+    """Expert 1 is the best for the five largest `x`, one more than it has places."""
+    model = ToyMixture(jax.random.key(0))
+    return jax.tree.unflatten(
+        jax.tree.structure(model), [jnp.array([0.5, -1.5]), jnp.array([0.1, 1.8]), jnp.array([4.0, -1.6])]
+    )
+
+
+def parts(model):
+    logits = np.asarray(model.logits(X))
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return logits, p, np.asarray(model.all_outputs(X))[..., 0]
+
+
+def test_registry():
+    assert list(METHODS) == NAMES
+    assert all(METHODS[name].name == name for name in NAMES)
+    assert {METHODS[name].kind for name in NAMES} == {"weighted", "uncorrected", "biased"}
+    with pytest.raises(ValueError, match="unknown router 'nobody'; choose from independent, skip, "):
+        find_method("nobody")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_step_is_finite_and_counts_everyone(name, model):
+    method = METHODS[name]
+    memory = method.memory(2)
+    training = jax.value_and_grad(lambda model: method.loss(KEY, model, X, Y, memory, CAPACITY), has_aux=True)
+    (value, step), gradient = jax.jit(training)(model)
+    assert value.shape == ()
+    assert jnp.isfinite(value)
+    assert jax.tree.structure(step.memory) == jax.tree.structure(memory)
+    traffic = step.traffic
+    assert traffic.demand.shape == traffic.load.shape == (2,)
+    assert traffic.demand.sum() == N
+    assert (traffic.load <= traffic.demand).all()
+    if name not in ("independent", "expert_choice"):
+        assert (traffic.load <= CAPACITY).all()
+        np.testing.assert_allclose(traffic.skipped, 1 - traffic.load.sum() / N, atol=1e-6)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    assert all((leaf != 0).any() for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize(("name", "factor"), [("switch", 0.01), ("switch_no_balancing", 0.0)])
+def test_switch_drops_by_position_and_gates(name, factor, model):
+    _, p, outputs = parts(model)
+    best = p.argmax(axis=1)
+    assert (best == 1).sum() == CAPACITY + 1
+    kept = np.ones(N, bool)
+    kept[np.flatnonzero(best == 1)[CAPACITY:]] = False
+    predicted = np.where(kept, p.max(axis=1) * outputs[np.arange(N), best], 0)
+    balancing = 2 * np.sum(np.bincount(best, minlength=2) / N * p.mean(axis=0))
+    expected = np.mean((predicted - np.asarray(Y)[:, 0]) ** 2) + factor * balancing
+    value, step = METHODS[name].loss(KEY, model, X, Y, None, CAPACITY)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(step.traffic.skipped, 1 / N, rtol=1e-5)
+    np.testing.assert_array_equal(step.traffic.demand, np.bincount(best, minlength=2))
+
+
+@pytest.mark.parametrize("name", ["switch", "switch_no_balancing", "sinkhorn", "base"])
+def test_best_expert_gated_at_test(name, model):
+    logits, p, outputs = parts(model)
+    gate = 1 / (1 + np.exp(-logits.max(axis=1))) if name == "base" else p.max(axis=1)
+    expected = gate * outputs[np.arange(N), p.argmax(axis=1)]  # nobody dropped, though five want expert 1
+    own = METHODS[name].own_outputs(model, X, None, CAPACITY)
+    np.testing.assert_allclose(own[:, 0], expected, rtol=1e-5)
+    losses = METHODS[name].own_losses(model, X, Y, None, CAPACITY)
+    np.testing.assert_allclose(losses, (expected - np.asarray(Y)[:, 0]) ** 2, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["loss_free", "quantile_balancing"])
+def test_bias_chooses_but_does_not_gate(name, model):
+    logits, p, outputs = parts(model)
+    scores = 1 / (1 + np.exp(-logits)) if name == "loss_free" else p
+    bias = jnp.array([0.3, -0.3])
+    chosen = (scores + np.asarray(bias)).argmax(axis=1)
+    assert (chosen != scores.argmax(axis=1)).any()
+    expected = scores[np.arange(N), chosen] * outputs[np.arange(N), chosen]
+    own = METHODS[name].own_outputs(model, X, bias, CAPACITY)
+    np.testing.assert_allclose(own[:, 0], expected, rtol=1e-5)
+    _, step = METHODS[name].loss(KEY, model, X, Y, METHODS[name].memory(2), CAPACITY)
+    assert step.memory[0] > step.memory[1]  # expert 1 is asked for too often
+
+
+def test_expert_choice_sums_and_leaves_out(model):
+    _, p, outputs = parts(model)
+    capacity = 3  # datapoints in the middle are nobody's
+    expected = np.zeros(N)
+    for j in range(2):
+        taken = np.argsort(-p[:, j], kind="stable")[:capacity]
+        expected[taken] += p[taken, j] * outputs[taken, j]
+    assert (expected == 0).sum() == N - 2 * capacity
+    own = METHODS["expert_choice"].own_outputs(model, X, None, capacity)
+    np.testing.assert_allclose(own[:, 0], expected, rtol=1e-5)
+    value, step = METHODS["expert_choice"].loss(KEY, model, X, Y, None, capacity)
+    np.testing.assert_allclose(value, np.mean((expected - np.asarray(Y)[:, 0]) ** 2), rtol=1e-5)
+    np.testing.assert_allclose(step.traffic.skipped, (N - 2 * capacity) / N, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES[:5])
+def test_drawn_experts_at_test(name, model):
+    _, p, outputs = parts(model)
+    losses = (outputs - np.asarray(Y)) ** 2
+    own = METHODS[name].own_losses(model, X, Y, None, CAPACITY)
+    np.testing.assert_allclose(own, (p * losses).sum(axis=1), rtol=1e-4)
+    routed = METHODS[name].own_outputs(model, X, None, CAPACITY)
+    np.testing.assert_allclose(routed[:, 0], outputs[np.arange(N), p.argmax(axis=1)], rtol=1e-5)
+
+
+def test_log_likelihoods_of_classifiers():
+    model = jax.jit(lambda key: DigitsMixture(key, num_experts=3))(jax.random.key(0))
+    x, y = jax.random.uniform(KEY, (5, 64)), jnp.arange(5)
+    p = np.asarray(jax.nn.softmax(model.logits(x), axis=1))
+    class_probs = np.asarray(jax.nn.softmax(model.all_outputs(x), axis=2))
+    mixed = (p[:, :, None] * class_probs).sum(axis=1)[np.arange(5), np.arange(5)]
+    np.testing.assert_allclose(mixture_log_likelihoods(model, x, y), np.log(mixed), rtol=1e-4)
+    own = METHODS["skip"].own_log_likelihoods(model, x, y, None, 2)
+    np.testing.assert_allclose(own, np.log(mixed), rtol=1e-4)
+    gated = METHODS["switch"].own_log_likelihoods(model, x, y, None, 2)
+    np.testing.assert_allclose(gated, -METHODS["switch"].own_losses(model, x, y, None, 2), rtol=1e-6)
+
+
+def test_baseline_is_the_mean_of_earlier_losses(model):
+    method = METHODS["independent"]
+    loss = jax.jit(lambda key, memory: method.loss(key, model, X, Y, memory, CAPACITY))
+    memory = method.memory(2)
+    seen = []
+    for number in range(3):
+        value, step = loss(jax.random.fold_in(KEY, number), memory)
+        memory = step.memory
+        seen.append(float(value))
+        total, weight = memory
+        recent = 0.99 ** np.arange(number, -1, -1)
+        np.testing.assert_allclose(total / weight, np.average(seen, weights=recent), rtol=1e-4)
