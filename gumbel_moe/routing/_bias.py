@@ -1,5 +1,6 @@
 """Routing by biased scores: the bias chooses the expert, the unbiased score is the gate."""
 
+import abc
 from typing import Any
 
 import jax
@@ -8,9 +9,27 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._checks import is_traced
-from gumbel_moe.routing._assemble import best_expert, first_come
+from gumbel_moe._checks import check_positive_int, is_traced
+from gumbel_moe.routing._assemble import best_expert, check_logits, first_come
+from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
+
+
+class BiasRouter(CapacitatedRouter, abc.ABC):
+    """Base of the routers that carry a bias state, one number per expert."""
+
+    def init(self, num_experts: int) -> Array:
+        """The bias to start with: `(num_experts,)` zeros."""
+        return jnp.zeros(check_positive_int("num_experts", num_experts))
+
+    def __call__(self, key: Array, logits: ArrayLike, bias: ArrayLike | None = None) -> Routing:
+        """The [`Routing`][gumbel_moe.routing.Routing] of `logits` `(n, k)` under `bias` `(k,)`, zero if None."""
+        logits = check_logits(logits)
+        return self._route(logits, check_bias(bias, logits), self._places(logits.shape[1]))
+
+    @abc.abstractmethod
+    def _route(self, logits: Array, bias: Array, places: Array) -> Routing:
+        """The routing of logits and a bias that have been checked."""
 
 
 def check_bias(bias: ArrayLike | None, scores: Array) -> Array:

@@ -9,15 +9,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._checks import check_positive, check_positive_int
-from gumbel_moe.routing._assemble import check_logits
-from gumbel_moe.routing._bias import check_bias, check_routing, check_score, route_by_bias
-from gumbel_moe.routing._capacitated import CapacitatedRouter
+from gumbel_moe._checks import check_positive
+from gumbel_moe.routing._bias import BiasRouter, check_bias, check_routing, check_score, route_by_bias
 from gumbel_moe.routing._record import Routing, count
 
 
 @dataclass(frozen=True)
-class LossFreeRouter(CapacitatedRouter):
+class LossFreeRouter(BiasRouter):
     r"""Top-1 routing by biased scores, $z_i = \arg\max_j (s_{ij} + b_j)$, with the unbiased score as gate $s_{i z_i}$.
 
     The score $s_{ij}$ is the logistic function of the logit, as in the paper, or its softmax. The bias never sees a
@@ -68,14 +66,8 @@ class LossFreeRouter(CapacitatedRouter):
         object.__setattr__(self, "rate", check_positive("rate", self.rate))
         check_score(self.score, ("sigmoid", "softmax"))
 
-    def init(self, num_experts: int) -> Array:
-        """The bias to start with: `(num_experts,)` zeros."""
-        return jnp.zeros(check_positive_int("num_experts", num_experts))
-
-    def __call__(self, key: Array, logits: ArrayLike, bias: ArrayLike | None = None) -> Routing:
-        """The [`Routing`][gumbel_moe.routing.Routing] of `logits` `(n, k)` under `bias` `(k,)`, zero if None."""
-        logits = check_logits(logits)
-        return _route(logits, check_bias(bias, logits), self._places(logits.shape[1]), self.score)
+    def _route(self, logits: Array, bias: Array, places: Array) -> Routing:
+        return _route(logits, bias, places, self.score)
 
     def update(self, bias: ArrayLike, routing: Routing) -> Array:
         """The bias `(k,)` after the batch that gave `routing`; pure, the old bias is not changed."""

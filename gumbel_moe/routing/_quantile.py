@@ -9,15 +9,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._checks import check_positive_int
-from gumbel_moe.routing._assemble import best_expert, check_logits
-from gumbel_moe.routing._bias import biased, check_bias, check_routing, check_score, route_by_bias
-from gumbel_moe.routing._capacitated import CapacitatedRouter
+from gumbel_moe.routing._assemble import best_expert
+from gumbel_moe.routing._bias import BiasRouter, biased, check_bias, check_routing, check_score, route_by_bias
 from gumbel_moe.routing._record import Routing
 
 
 @dataclass(frozen=True)
-class QuantileBalancingRouter(CapacitatedRouter):
+class QuantileBalancingRouter(BiasRouter):
     r"""Top-1 routing by biased scores, $z_i = \arg\max_j (s_{ij} + b_j)$, with the bias set by quantiles.
 
     The bias never sees a gradient. After a batch, with $\alpha_i$ the second largest of $s_{ij} + b_j$ over $j$ (what
@@ -71,14 +69,8 @@ class QuantileBalancingRouter(CapacitatedRouter):
         super().__post_init__()
         check_score(self.score, ("softmax", "log_softmax"))
 
-    def init(self, num_experts: int) -> Array:
-        """The bias to start with: `(num_experts,)` zeros."""
-        return jnp.zeros(check_positive_int("num_experts", num_experts))
-
-    def __call__(self, key: Array, logits: ArrayLike, bias: ArrayLike | None = None) -> Routing:
-        """The [`Routing`][gumbel_moe.routing.Routing] of `logits` `(n, k)` under `bias` `(k,)`, zero if None."""
-        logits = check_logits(logits)
-        return _route(logits, check_bias(bias, logits), self._places(logits.shape[1]), self.score)
+    def _route(self, logits: Array, bias: Array, places: Array) -> Routing:
+        return _route(logits, bias, places, self.score)
 
     def update(self, bias: ArrayLike, routing: Routing) -> Array:
         """The bias `(k,)` after the batch that gave `routing`; pure, the old bias is not changed."""

@@ -50,7 +50,9 @@ def test_pytree_round_trip_jit_and_vmap(cls):
     leaves, treedef = jax.tree.flatten(d)
     again = jax.tree.unflatten(treedef, leaves)
     np.testing.assert_array_equal(again.sample(jax.random.key(1)), d.sample(jax.random.key(1)))
-    np.testing.assert_array_equal(jax.jit(lambda d, key: d.sample(key))(d, jax.random.key(1)), d.sample(jax.random.key(1)))
+    np.testing.assert_array_equal(
+        jax.jit(lambda d, key: d.sample(key))(d, jax.random.key(1)), d.sample(jax.random.key(1))
+    )
     mapped = jax.vmap(lambda a, key: cls(a, 3).sample(key))(d.logits, jax.random.split(jax.random.key(2), 3))
     assert d.support(mapped).all()
     stacked = jax.vmap(lambda a: cls(a, 3))(d.logits)

@@ -55,7 +55,7 @@ def estimate(router, baseline=None):
 
 
 def largest_z(router, baseline=None, draws=20_000):
-    """Largest z-score over value and gradient coordinates, against enumeration; and the limit for its false-fail rate."""
+    """Largest z-score over value and gradient, against enumeration, and the limit for the false-fail rate."""
     params, loss = estimate(router, baseline)
     _, logits, all_losses = problem()
     exact = jax.value_and_grad(lambda p: exact_loss(logits(p), all_losses(p)))(params)
