@@ -24,6 +24,10 @@ class Journal:
         temporary.write_text("".join(f"{line}\n" for line in kept))
         os.replace(temporary, self._path)
 
+    def last(self) -> dict[str, Any]:
+        """The line written last."""
+        return json.loads(self._path.read_text().splitlines()[-1])
+
     def add(self, step: int, metrics: dict[str, Array]) -> dict[str, Any]:
         """Append the metrics of `step`, and give the line back as it was written; None for what is not finite."""
         line = {"step": step, **{name: _listed(np.asarray(value)) for name, value in metrics.items()}}

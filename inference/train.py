@@ -19,7 +19,7 @@ from tqdm import tqdm
 from inference._arguments import Parser, add_shared, data_names, make_folder, positive, router
 from inference._checkpoints import Checkpoints
 from inference._journal import Journal
-from inference._loop import TrainState, advance_and_evaluate, first_state
+from inference._loop import advance_and_evaluate, first_state
 from inference._rows import write_json
 from inference._tasks import TASKS, Task
 from inference.methods import METHODS, Method
@@ -35,11 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     task = TASKS[args.data](args.seed)
     steps = args.steps or task.steps
     try:
-        state = _train(task, args.router, args, steps)
+        _train(task, args.router, args, steps)
     except KeyboardInterrupt:
         print(f"interrupted; --resume --out {args.out} carries on from the last checkpoint", file=sys.stderr)
         return 130
-    print(f"{args.out}: {args.data} with {args.router.name}, {int(state.step)} steps")
+    last = Journal(args.out / "metrics.jsonl").last()
+    reached = ", ".join(f"{name} {value}" for name, value in _shown(last).items())
+    print(f"{args.data} with {args.router.name}, {last['step']} steps: {reached}; all in {args.out}")
     return 0
 
 
@@ -78,7 +80,7 @@ def _prepare(parser: Parser, args: argparse.Namespace) -> None:
             parser.error(f"argument --resume: the run in {args.out} has --{name} {began[name]}, not {value}")
 
 
-def _train(task: Task, method: Method, args: argparse.Namespace, steps: int) -> TrainState:
+def _train(task: Task, method: Method, args: argparse.Namespace, steps: int) -> None:
     """From the last checkpoint, if there is one, to `steps`."""
     journal = Journal(args.out / "metrics.jsonl")
     for_model, for_steps = jax.random.split(jax.random.key(args.seed))
@@ -101,11 +103,11 @@ def _train(task: Task, method: Method, args: argparse.Namespace, steps: int) -> 
                 checkpoints.save(state)
                 bar.update(there - at)
                 at = there
-    return state
 
 
-def _shown(line: dict[str, Any]) -> dict[str, Any]:
-    return {name: line[name] for name in ("true_loss", "own_loss", "accuracy") if name in line}
+def _shown(line: dict[str, Any]) -> dict[str, str]:
+    known = {name: line.get(name) for name in ("true_loss", "own_loss", "accuracy")}
+    return {name: f"{value:.4g}" for name, value in known.items() if value is not None}
 
 
 if __name__ == "__main__":

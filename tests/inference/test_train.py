@@ -28,7 +28,10 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("data", "router"), [("toy", "loss_free"), ("digits", "skip")])
+@pytest.mark.parametrize(
+    ("data", "router"),
+    [("toy", "loss_free"), ("toy", "skip"), pytest.param("digits", "switch", marks=pytest.mark.slow)],
+)
 def test_resumed_run_is_the_uninterrupted_one_bit_by_bit(data, router, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert train.main(arguments(whole, "--steps", "25", "--every", "10", data=data, router=router)) == 0
