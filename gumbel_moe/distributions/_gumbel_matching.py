@@ -1,14 +1,19 @@
 """The Gumbel-Matching process: perturb the logits with Gumbel noise, then solve the balanced matching exactly."""
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions.constraints import Constraint
+from numpyro.distributions.util import validate_sample
 
 from gumbel_moe._batch import over_leading_axes
-from gumbel_moe._checks import check_room
+from gumbel_moe._checks import check_positive, check_positive_int, check_room
 from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support
 from gumbel_moe.distributions._constraints import balanced_assignment
+from gumbel_moe.distributions._matching_log_prob import DEFAULT_DRAWS, Estimate, matching_log_prob
 from gumbel_moe.matching import exchange_distances, solve_matching
 
 
@@ -30,10 +35,12 @@ class GumbelMatching(AssignmentDistribution):
     - `logits`: `(..., n, k)`, unnormalised log-probabilities $a$; leading axes are the batch shape. `-inf` forbids an
       expert for a datapoint.
     - `capacity`: an int or `(k,)` ints, at least 1, with `sum(capacity) >= n`.
+    - `num_draws`, `target_error`: how many price vectors `log_prob` draws for more than three experts, and the standard
+      error in nats at which it may stop, as in [`matching_log_prob`][gumbel_moe.distributions.matching_log_prob].
 
     **Raises:** `ValueError` for logits with fewer than two axes, NaN, `+inf` or a datapoint with every expert
-    forbidden, for a capacity that is no positive integer, and for capacities that cannot hold `n` datapoints;
-    `TypeError` for logits that are not floating point.
+    forbidden, for a capacity that is no positive integer, for capacities that cannot hold `n` datapoints, and when
+    `num_draws` or `target_error` is not positive; `TypeError` for logits that are not floating point.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -42,6 +49,8 @@ class GumbelMatching(AssignmentDistribution):
     >>> value, log_q = d.sample_with_conditionals(jax.random.key(0))
     >>> int(value.sum()), log_q.shape
     (3, (6, 2))
+    >>> print(f"{jnp.exp(d.log_prob(value)):.4f}")  # one of 20 equally likely assignments
+    0.0500
 
     ```
 
@@ -50,7 +59,19 @@ class GumbelMatching(AssignmentDistribution):
     Gumbel-Sinkhorn Networks*, arXiv 1802.08665 (2018).
     """
 
-    def __init__(self, logits: ArrayLike, capacity: ArrayLike, *, validate_args: bool | None = None) -> None:
+    pytree_aux_fields = ("num_draws", "target_error")
+
+    def __init__(
+        self,
+        logits: ArrayLike,
+        capacity: ArrayLike,
+        *,
+        num_draws: int = DEFAULT_DRAWS,
+        target_error: float | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.num_draws = check_positive_int("num_draws", num_draws)
+        self.target_error = None if target_error is None else check_positive("target_error", target_error)
         super().__init__(logits, capacity, validate_args=validate_args)
         check_room(self.capacity, self.event_shape[0])
 
@@ -80,11 +101,63 @@ class GumbelMatching(AssignmentDistribution):
         distances = exchange_distances(scores, value, self.capacity)
         return value, _conditionals(self.logits, jax.lax.stop_gradient(distances), value)
 
+    @validate_sample
     def log_prob(self, value: ArrayLike) -> Array:
-        """Not available yet: raises `NotImplementedError`."""
-        raise NotImplementedError(
-            "GumbelMatching.log_prob is missing in this version: the probability of a matching is an integral over the "
-            "experts' prices that is not computed yet (the normalised exp(sum of logits) is another distribution)"
+        """Log-probability in nats, `(...)`; `-inf` outside the support.
+
+        The value of [`matching_log_prob`][gumbel_moe.distributions.matching_log_prob], always the same for the same
+        arguments. `log_prob_with_error` says how far off it may be.
+        """
+        return self._estimate(value).value
+
+    def log_prob_with_error(self, value: ArrayLike, *, key: Array | None = None) -> Estimate:
+        """Log-probability and its standard error, in nats, both `(...)`; another `key` draws other price vectors."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return self._estimate(value, key)
+
+    def entropy(self, key: Array | None = None, draws: int = 128) -> Array:
+        """Estimate of the entropy in nats, of the batch shape: the value of `entropy_with_error`."""
+        return self.entropy_with_error(key, draws).value
+
+    def entropy_with_error(self, key: Array | None = None, draws: int = 128) -> Estimate:
+        r"""$-E[\log P(z)]$ in nats, from `draws` assignments; and its standard error, both of the batch shape.
+
+        By default the key is a fixed one.
+        """
+        draws = _check_draws(draws)
+        value = self.sample(jax.random.key(0) if key is None else key, (draws,))
+        log_prob, error = self._estimate(value)
+        spread = jnp.var(log_prob, axis=0, ddof=1) / draws
+        # One set of price vectors serves all draws: their errors need not average out.
+        return Estimate(-jnp.mean(log_prob, axis=0), jnp.sqrt(spread + jnp.mean(error, axis=0) ** 2))
+
+    def marginal_probs(self, key: Array, draws: int) -> Estimate:
+        r"""$P(z_i = j)$ and its standard error, both `batch_shape + (n, k)`: the conditionals averaged over `draws`.
+
+        $P(z_i = j) = E[q_{ij}]$, of smaller variance than counting where datapoint $i$ went (Rao-Blackwell).
+        """
+        draws = _check_draws(draws)
+
+        def add(carry: tuple[Array, Array], step: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+            mean, squares = carry
+            count, key = step
+            q = jnp.exp(self.sample_with_conditionals(key)[1])
+            gap = q - mean
+            mean = mean + gap / count
+            return (mean, squares + gap * (q - mean)), None
+
+        counts = jnp.arange(1, draws + 1, dtype=self.logits.dtype)
+        start = jnp.zeros_like(self.logits), jnp.zeros_like(self.logits)
+        (mean, squares), _ = jax.lax.scan(add, start, (counts, jax.random.split(key, draws)))
+        return Estimate(mean, jnp.sqrt(squares / (draws - 1) / draws))
+
+    def _estimate(self, value: ArrayLike, key: Array | None = None) -> Estimate:
+        value = jnp.asarray(value)
+        if not jnp.issubdtype(value.dtype, jnp.integer):
+            value = jnp.where(value == jnp.floor(value), value, -1).astype(jnp.int32)
+        return matching_log_prob(
+            self.logits, value, self.capacity, num_draws=self.num_draws, target_error=self.target_error, key=key
         )
 
     def _perturbed(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
@@ -96,3 +169,9 @@ class GumbelMatching(AssignmentDistribution):
 def _conditionals(logits: Array, distances: Array, value: Array) -> Array:
     cost = over_leading_axes(lambda d, z: d.T[z], (2, 1), distances, value)
     return jax.nn.log_softmax(logits - cost, axis=-1)
+
+
+def _check_draws(draws: Any) -> int:
+    if check_positive_int("draws", draws) < 2:
+        raise ValueError(f"draws must be at least 2 for a standard error, got {draws}")
+    return draws

@@ -85,12 +85,6 @@ def test_gradient_of_conditionals_is_at_fixed_distances():
         assert (jnp.delete(jacobian[i], i, axis=1) == 0).all()
 
 
-def test_log_prob_says_what_is_missing():
-    d = GumbelMatching(jnp.zeros((4, 2)), 2)
-    with pytest.raises(NotImplementedError, match="integral over the experts' prices"):
-        d.log_prob(jnp.array([0, 0, 1, 1]))
-
-
 def test_forbidden_experts():
     logits = jnp.zeros((4, 2)).at[:2, 0].set(-jnp.inf)
     d = GumbelMatching(logits, 2)

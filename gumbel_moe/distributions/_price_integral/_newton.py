@@ -1,0 +1,63 @@
+"""A maximum by Newton's method, damped where the function is not concave or the step does not improve it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gumbel_moe.distributions._price_integral._derivatives import Expansion
+
+_LONGEST = 10.0  # of a step, in any coordinate
+_CLOSE = 1e-5  # the gain that a full step still promises, when to stop
+_MAX_EVALUATIONS = 80
+
+
+class _State(NamedTuple):
+    point: Array
+    here: Expansion
+    damping: Array
+    gain: Array
+    evaluations: Array
+
+
+def maximise(function: Callable[[Array], Expansion], start: Array) -> tuple[Array, Expansion]:
+    """A local maximum close to `start` `(d,)`, and the function's expansion there."""
+    eye = jnp.eye(start.shape[0], dtype=start.dtype)
+
+    def advance(state: _State) -> _State:
+        factor = jnp.linalg.cholesky(state.damping * eye - state.here.hessian)
+        step = jax.scipy.linalg.cho_solve((factor, True), state.here.gradient)
+        step = step * jnp.minimum(1, _LONGEST / jnp.maximum(jnp.max(jnp.abs(step)), 1e-30))
+        definite = jnp.all(jnp.isfinite(step))
+        point = state.point + jnp.where(definite, step, 0)
+        there = function(point)
+        # Rounding of the value must not turn a good step down.
+        slack = 8 * jnp.finfo(start.dtype).eps * jnp.abs(there.value)
+        better = definite & (there.value + slack >= state.here.value) & jnp.isfinite(there.value)
+        point, here = jax.tree.map(
+            lambda new, old: jnp.where(better, new, old), (point, there), (state.point, state.here)
+        )
+        eased = jnp.where(state.damping > 1e-4, state.damping / 10, 0)
+        return _State(
+            point=point,
+            here=here,
+            damping=jnp.where(better, eased, jnp.maximum(10 * state.damping, 1e-3)),
+            gain=jnp.where(better & (state.evaluations > 0), jnp.abs(jnp.sum(step * state.here.gradient)), state.gain),
+            evaluations=state.evaluations + 1,
+        )
+
+    def unfinished(state: _State) -> Array:
+        stuck = state.damping > 1e12
+        return ((state.gain > _CLOSE) | (state.damping > 0)) & ~stuck & (state.evaluations < _MAX_EVALUATIONS)
+
+    first = _State(
+        point=start,
+        here=Expansion(jnp.full((), -jnp.inf, start.dtype), jnp.zeros_like(start), -eye),  # the first step is none
+        damping=jnp.zeros((), start.dtype),
+        gain=jnp.full((), jnp.inf, start.dtype),
+        evaluations=jnp.zeros((), jnp.int32),
+    )
+    last = jax.lax.while_loop(unfinished, advance, first)
+    return last.point, last.here
