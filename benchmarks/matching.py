@@ -9,8 +9,6 @@ left out and reported on its own. The last columns time a full draw of `GumbelMa
 
 import argparse
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +20,7 @@ import ot
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
+from benchmarks._machine import machine
 from gumbel_moe.distributions import GumbelMatching
 from gumbel_moe.matching import solve_matching
 
@@ -131,16 +130,9 @@ def main() -> None:
             rows.append(row)
             times = "  ".join(f"{label} {1e3 * value:9.2f}" for label, value in row["seconds"].items())
             print(f"{name:10} {n:6} {k:3}  {times} ms  vs POT {row['times_faster_than_pot']:6.1f}x", flush=True)
-    machine = {
-        "cores": os.cpu_count(),
-        "processor": platform.machine(),
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-        "pot": ot.__version__,
-    }
+    table = {"machine": {**machine(), "pot": ot.__version__}, "rows": rows}
     args.out.mkdir(parents=True, exist_ok=True)
-    args.out.joinpath("matching.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    args.out.joinpath("matching.json").write_text(json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,197 @@
+"""How accurate and how fast the log-probability of a matching is: against exact values, and over many keys.
+
+    python -m benchmarks.log_prob [--seeds 100] [--repeats 15] [--seed 0] [--seconds 20] [--out benchmarks/results]
+
+At equal logits every assignment that fills the capacities has `log P = sum_j log c_j! - log n!`: estimates from many
+keys are compared with it, and with the errors that they report. For normal logits there is no exact value, and they are
+compared with `pooled`, the logarithm of the mean of their probabilities. Sharp permutations are the hardest problems;
+there each row is ten problems. All numbers are float32, at the default number of draws. A row stops early when its keys
+have taken `--seconds`; it says how many it used. Rows of one shape share a compilation.
+"""
+
+import argparse
+import functools
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from tqdm import tqdm
+
+from benchmarks._machine import machine
+from gumbel_moe.distributions import Estimate, GumbelMatching, matching_log_prob
+
+EQUAL = ((64, 8), (128, 16), (1024, 16), (1024, 64), (4096, 64), (8, 8), (16, 16), (32, 32))
+NORMAL = tuple((n, k, scale) for scale in (1.0, 3.0) for n, k in ((64, 8), (1024, 16), (1024, 64)))
+SHARP = tuple((16, scale, own) for scale in (3.0, 6.0) for own in (True, False))
+PROBLEMS = 10  # of a sharp row
+GRADIENT = (1024, 16)
+BATCH = (64, 256, 8)
+FEWEST = 10  # keys of a row, however slow
+
+Row = dict[str, Any]
+
+
+def compiled(function: Callable[..., Any], *arguments: Array) -> tuple[Callable[..., Any], float]:
+    """The function compiled for these arguments, and the seconds which that took."""
+    start = time.perf_counter()
+    executable = jax.jit(function).lower(*arguments).compile()
+    return executable, time.perf_counter() - start
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What a call returns, and its seconds."""
+    start = time.perf_counter()
+    result = jax.block_until_ready(call())
+    return result, time.perf_counter() - start
+
+
+def normal_logits(shape: tuple[int, ...], scale: float, seed: int) -> Array:
+    """Normal logits of the scale, float32."""
+    return jnp.asarray(scale * np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def round_robin(n: int, k: int) -> Array:
+    """An assignment that fills equal capacities."""
+    return jnp.arange(n, dtype=jnp.int32) % k
+
+
+@functools.cache
+def estimator(n: int, k: int) -> tuple[Callable[..., Estimate], float]:
+    """The estimate of one assignment at equal capacities that just suffice, compiled; and the seconds of that."""
+    return compiled(
+        lambda a, z, key: matching_log_prob(a, z, n // k, key=key),
+        jnp.zeros((n, k), jnp.float32),
+        round_robin(n, k),
+        jax.random.key(0),
+    )
+
+
+def over_keys(
+    logits: Array, assignment: Array, args: argparse.Namespace, label: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One assignment under many keys: estimates, the errors that they report, and the seconds of each."""
+    estimate, _ = estimator(*logits.shape)
+    keys = jax.random.split(jax.random.key(args.seed), args.seeds)
+    timed(lambda: estimate(logits, assignment, keys[0]))
+    results, spent = [], 0.0
+    for key in tqdm(keys, desc=label, leave=False):
+        (value, error), seconds = timed(lambda key=key: estimate(logits, assignment, key))
+        results.append((float(value), float(error), seconds))
+        spent += seconds
+        if len(results) >= FEWEST and spent > args.seconds:
+            break
+    values, errors, seconds = np.array(results).T
+    return values, errors, seconds
+
+
+def summary(off: np.ndarray, errors: np.ndarray, seconds: np.ndarray) -> Row:
+    """How far estimates are from the truth, and what they say about that themselves."""
+    return {
+        "median_off": float(np.median(np.abs(off))),
+        "max_off": float(np.abs(off).max()),
+        "median_error": float(np.median(errors)),
+        "within_4_errors": float(np.mean(np.abs(off) <= 4 * errors)),
+        "seconds": float(np.median(seconds)),
+    }
+
+
+def against_exact(n: int, k: int, args: argparse.Namespace) -> Row:
+    """Equal logits, where the probability is known."""
+    exact = k * math.lgamma(n // k + 1) - math.lgamma(n + 1)
+    logits = jnp.zeros((n, k), jnp.float32)
+    values, errors, seconds = over_keys(logits, round_robin(n, k), args, f"equal ({n}, {k})")
+    row = {"logits": "equal", "n": n, "k": k, "keys": len(values), "exact": exact}
+    return {**row, **summary(values - exact, errors, seconds), "compile_seconds": estimator(n, k)[1]}
+
+
+def against_pooled(n: int, k: int, scale: float, args: argparse.Namespace) -> Row:
+    """Normal logits, and the distribution's own draw as assignment."""
+    logits = normal_logits((n, k), scale, args.seed)
+    assignment = GumbelMatching(logits, n // k).sample(jax.random.key(args.seed))
+    values, errors, seconds = over_keys(logits, assignment, args, f"scale {scale:g} ({n}, {k})")
+    truth = pooled(values)
+    row = {"logits": f"normal, scale {scale:g}", "n": n, "k": k, "keys": len(values), "pooled": truth}
+    return {**row, **summary(values - truth, errors, seconds), "compile_seconds": estimator(n, k)[1]}
+
+
+def against_pooled_sharp(n: int, scale: float, own: bool, args: argparse.Namespace) -> Row:
+    """Ten permutations under sharp logits: own draws, or assignments that do not look at the logits."""
+    parts = []
+    for problem in range(PROBLEMS):
+        logits = normal_logits((n, n), scale, args.seed + problem)
+        draw = GumbelMatching(logits, 1).sample(jax.random.key(args.seed + problem))
+        values, errors, seconds = over_keys(logits, draw if own else round_robin(n, n), args, f"sharp {problem}")
+        parts.append((values - pooled(values), errors, seconds))
+    off, errors, seconds = (np.concatenate(part) for part in zip(*parts, strict=True))
+    row = {"logits": f"normal, scale {scale:g}", "assignment": "own draw" if own else "any", "n": n, "k": n}
+    return {**row, "problems": PROBLEMS, "keys": len(off) // PROBLEMS, **summary(off, errors, seconds)}
+
+
+def pooled(values: np.ndarray) -> float:
+    """The logarithm of the mean of the probabilities."""
+    return float(np.logaddexp.reduce(values) - math.log(len(values)))
+
+
+def time_gradient(args: argparse.Namespace) -> Row:
+    """Value and gradient in the logits, of one assignment."""
+    n, k = GRADIENT
+    logits = normal_logits((n, k), 1.0, args.seed)
+    assignment = GumbelMatching(logits, n // k).sample(jax.random.key(args.seed))
+    both, compile_seconds = compiled(
+        jax.value_and_grad(lambda a, z: matching_log_prob(a, z, n // k).value), logits, assignment
+    )
+    seconds = [timed(lambda: both(logits, assignment))[1] for _ in range(args.repeats + 1)][1:]
+    return {"n": n, "k": k, "seconds": float(np.median(seconds)), "compile_seconds": compile_seconds}
+
+
+def time_batch(args: argparse.Namespace) -> Row:
+    """A batch of problems with one assignment each, under `vmap`."""
+    size, n, k = BATCH
+    logits = normal_logits(BATCH, 1.0, args.seed)
+    assignment = GumbelMatching(logits, n // k).sample(jax.random.key(args.seed))
+    many, compile_seconds = compiled(jax.vmap(lambda a, z: matching_log_prob(a, z, n // k)), logits, assignment)
+    seconds = [timed(lambda: many(logits, assignment))[1] for _ in range(args.repeats + 1)][1:]
+    row = {"batch": size, "n": n, "k": k, "seconds": float(np.median(seconds))}
+    return {**row, "compile_seconds": compile_seconds, "median_error": float(np.median(many(logits, assignment).error))}
+
+
+def show(row: Row) -> Row:
+    """Print one row, and pass it on."""
+    numbers = "  ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
+    )
+    print(numbers, flush=True)
+    return row
+
+
+def main() -> None:
+    """Run the table, print it, write it as JSON."""
+    parser = argparse.ArgumentParser(description="Accuracy and speed of the log-probability of a matching.")
+    parser.add_argument("--seeds", type=int, default=100, help="keys per row")
+    parser.add_argument("--repeats", type=int, default=15, help="of the timings of gradient and batch")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=20, help=f"per row, after which it ends with {FEWEST} keys")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    args = parser.parse_args()
+
+    table = {
+        "machine": machine(),
+        "equal": [show(against_exact(*case, args)) for case in EQUAL],
+        "normal": [show(against_pooled(*case, args)) for case in NORMAL],
+        "sharp_permutations": [show(against_pooled_sharp(*case, args)) for case in SHARP],
+        "value_and_grad": show(time_gradient(args)),
+        "vmap": show(time_batch(args)),
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    args.out.joinpath("log_prob.json").write_text(json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
