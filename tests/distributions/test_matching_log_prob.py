@@ -116,7 +116,7 @@ def test_forbidden_experts():
     assert (gradient[jnp.isneginf(barred)] == 0).all()
 
 
-@pytest.mark.parametrize("k", [3, 4])
+@pytest.mark.parametrize("k", [3, SLOWLY(4)])
 def test_forbidden_experts_that_split_the_problem(k):
     """Two groups of experts that share no datapoint: the probabilities of the groups multiply."""
     a, b = jax.random.normal(jax.random.key(0), (2, 4, 2))

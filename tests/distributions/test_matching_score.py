@@ -72,6 +72,7 @@ def test_jit_vmap_grad_and_determinism(shape, x64):
             np.testing.assert_allclose(gradient, gradients[i], atol=10 * tolerance)
 
 
+@pytest.mark.slow
 def test_more_assignments_than_are_computed_at_a_time():
     logits = jax.random.normal(jax.random.key(0), (4, 2))
     many = GumbelMatching(logits, 2).sample(jax.random.key(2), (100,))
