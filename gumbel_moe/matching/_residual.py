@@ -4,10 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-
-def own_scores(scores: Array, assignment: Array) -> Array:
-    """Score `(n,)` of every datapoint at its own expert."""
-    return jnp.take_along_axis(scores, assignment[:, None], axis=1)[:, 0]
+from gumbel_moe.matching._rows import own_scores
 
 
 def residual_costs(scores: Array, assignment: Array, has_holder: Array) -> Array:

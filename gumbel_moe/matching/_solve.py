@@ -1,5 +1,6 @@
 """`solve_matching`: the exact capacitated assignment of datapoints to experts, with its certificate."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,10 +11,9 @@ from jax.typing import ArrayLike
 
 from gumbel_moe._batch import over_leading_axes
 from gumbel_moe._checks import check_capacity, check_matrix, check_room, is_traced
-from gumbel_moe.matching._prices import warm_prices
-from gumbel_moe.matching._repair import Repaired, repair
-from gumbel_moe.matching._residual import own_scores, residual_costs
-from gumbel_moe.matching._two_experts import solve_two
+from gumbel_moe.matching._rows import own_scores
+from gumbel_moe.matching._search import search
+from gumbel_moe.matching._two_experts import two_experts
 
 
 class Matching(NamedTuple):
@@ -70,19 +70,20 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike) -> Matching:
     scores = check_matrix("scores", scores, integers=True)
     capacity = check_capacity(capacity, scores.shape[-1])
     check_room(capacity, scores.shape[-2])
-    match = _solve(scores, jnp.asarray(capacity))
+    full = not is_traced(capacity) and int(np.sum(capacity, dtype=np.int64)) == scores.shape[-2]
+    match = _solve(scores, jnp.asarray(capacity), full=full)
     if not is_traced(match.value) and np.isneginf(np.asarray(match.value)).any():
         raise ValueError("scores leave no feasible matching: too many experts are forbidden (-inf) for the capacities")
     return match
 
 
-@jax.jit
-def _solve(scores: Array, capacity: Array) -> Matching:
+@partial(jax.jit, static_argnames="full")
+def _solve(scores: Array, capacity: Array, *, full: bool) -> Matching:
     scores, capacity = jax.lax.stop_gradient((scores, capacity))
-    return over_leading_axes(lambda s: solve_one(s, capacity), (2,), scores)
+    return over_leading_axes(lambda s: solve_one(s, capacity, full=full), (2,), scores)
 
 
-def solve_one(scores: Array, capacity: Array) -> Matching:
+def solve_one(scores: Array, capacity: Array, prices: Array | None = None, *, full: bool = False) -> Matching:
     """`solve_matching` of one problem `(n, k)`, arguments trusted but for what a tracer can hide."""
     n, k = scores.shape
     if n == 0:
@@ -92,52 +93,27 @@ def solve_one(scores: Array, capacity: Array) -> Matching:
     # More than n + 1 places are never told apart: an expert with room for all still has a free place.
     capacity = jnp.clip(capacity, 0, n + 1)
     spare = jnp.sum(capacity, dtype=jnp.int32) - n
-    sound = jnp.all(scores < jnp.inf)
-    solvable = sound & (spare >= 0) & jnp.all(jnp.any(scores > -jnp.inf, axis=1))
+    top = jnp.max(scores, axis=1)  # NaN where there is one
+    sound = jnp.all(top < jnp.inf)
+    solvable = sound & (spare >= 0) & jnp.all(top > -jnp.inf)
     # An insoluble problem becomes a trivial one, so that it cannot hold up the loops.
     scores = jnp.where(solvable, scores, 0)
-    capacity = jnp.where(solvable, capacity, n)
-    spare = jnp.where(solvable, spare, n * (k - 1))
+    if not full:
+        capacity = jnp.where(solvable, capacity, n)
+    spare = None if full else jnp.where(solvable, spare, n * (k - 1))
     if k == 2:
-        assignment, prices, feasible = solve_two(scores, capacity)
-        steps = jnp.ones((), jnp.int32)
+        plan, regret = two_experts(scores, capacity)
     else:
-        start, passes = warm_prices(scores, capacity, spare)
-        done = repair(scores, capacity, spare, start)
-        assignment, feasible, steps = done.assignment, done.possible, passes + done.steps
-        prices = _tidy_prices(scores, done)
-    solved = solvable & feasible
-    own = own_scores(scores, assignment)
-    gap = _duality_gap(scores, own, prices, assignment, capacity)
+        plan, regret = search(scores, capacity, spare, prices)
+    prices = plan.prices - jnp.min(plan.prices)
+    # Dual minus primal value, as a sum of terms that are each at least 0: no cancellation of large totals.
+    gap = regret + jnp.sum(prices * plan.holders.astype(prices.dtype))
+    value = jnp.sum(own_scores(scores, plan.assignment))
+    solved = solvable & plan.possible
     return Matching(
-        assignment=jnp.where(solved, assignment, -1),
+        assignment=jnp.where(solved, plan.assignment, -1),
         prices=jnp.where(solved, prices, jnp.nan),
-        value=jnp.where(solved, jnp.sum(own), jnp.where(sound, -jnp.inf, jnp.nan)),
+        value=jnp.where(solved, value, jnp.where(sound, -jnp.inf, jnp.nan)),
         gap=jnp.where(solved, gap, jnp.nan),
-        steps=steps,
+        steps=plan.steps,
     )
-
-
-def _tidy_prices(scores: Array, done: Repaired) -> Array:
-    """Prices freed of the rounding that the repair piled up, shifted so that the least is 0.
-
-    Optimal prices satisfy `u_p <= u_j + costs[p, j]` on every edge of the residual graph; a few rounds of lowering
-    those that do not restore it. Experts with free places share the least price.
-    """
-    costs = residual_costs(scores, done.assignment, done.holders > 0)
-
-    def lower(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        prices, _, rounds = carry
-        lowered = jnp.min(costs + prices, axis=1)
-        return lowered, jnp.any(lowered < prices), rounds + 1
-
-    carry = (done.prices, jnp.array(True), jnp.zeros((), jnp.int32))
-    prices, _, _ = jax.lax.while_loop(lambda c: c[1] & (c[2] < scores.shape[1]), lower, carry)
-    return prices - jnp.min(prices)
-
-
-def _duality_gap(scores: Array, own: Array, prices: Array, assignment: Array, capacity: Array) -> Array:
-    """Dual value minus primal value, as a sum of terms that are each at least 0: no cancellation of large totals."""
-    regret = jnp.max(scores - prices, axis=1) - (own - prices[assignment])
-    unused = capacity - jnp.zeros_like(capacity).at[assignment].add(1)
-    return jnp.sum(jnp.maximum(regret, 0)) + jnp.sum(prices * unused.astype(prices.dtype))

@@ -3,9 +3,11 @@
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe.matching._repair import Plan
 
-def solve_two(scores: Array, capacity: Array) -> tuple[Array, Array, Array]:
-    """Assignment `(n,)`, prices `(2,)` and whether there is a feasible one, for scores `(n, 2)`.
+
+def two_experts(scores: Array, capacity: Array) -> tuple[Plan, Array]:
+    """The best plan for scores `(n, 2)` and the regret left in it, which is 0 but for rounding.
 
     Expert 1 gets the datapoints that prefer it most: as many as prefer it at all, but for what the capacities require.
     The difference of the prices is the number nearest to 0 between the last of them and the first of the others.
@@ -16,7 +18,8 @@ def solve_two(scores: Array, capacity: Array) -> tuple[Array, Array, Array]:
     ranked = preference[order]
     willing = jnp.sum(preference > 0, dtype=jnp.int32)
     number = jnp.clip(willing, jnp.maximum(n - capacity[0], 0), jnp.minimum(capacity[1], n))
-    assignment = jnp.zeros(n, jnp.int32).at[order].set((jnp.arange(n, dtype=jnp.int32) < number).astype(jnp.int32))
+    chosen = jnp.arange(n, dtype=jnp.int32) < number
+    assignment = jnp.zeros(n, jnp.int32).at[order].set(chosen.astype(jnp.int32))
 
     edge = jnp.full(1, jnp.inf, scores.dtype)
     bounded = jnp.concatenate([edge, ranked, -edge])
@@ -24,4 +27,14 @@ def solve_two(scores: Array, capacity: Array) -> tuple[Array, Array, Array]:
     difference = jnp.clip(0, first_left, last).astype(scores.dtype)
     # +inf: expert 0 is forbidden; -inf: expert 1 is. Such datapoints must be on the right side of the cut.
     feasible = (last > -jnp.inf) & (first_left < jnp.inf)
-    return assignment, jnp.maximum(jnp.stack([-difference, difference]), 0), feasible
+    against = jnp.where(chosen, difference - ranked, ranked - difference)  # what a datapoint would gain by the other
+    load = jnp.stack([n - number, number]).astype(jnp.int32)
+    plan = Plan(
+        assignment=assignment,
+        holders=capacity - load,
+        prices=jnp.maximum(jnp.stack([-difference, difference]), 0),
+        excess=jnp.zeros(2, jnp.int32),
+        possible=feasible,
+        steps=jnp.ones((), jnp.int32),
+    )
+    return plan, jnp.sum(jnp.maximum(against, 0))

@@ -1,0 +1,38 @@
+"""The core: near the best prices only the most undecided datapoints are in question, so only they are searched."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gumbel_moe.matching._paths import lowered
+from gumbel_moe.matching._prices import Search, cool
+from gumbel_moe.matching._repair import repaired, rounded
+from gumbel_moe.matching._residual import residual_costs
+from gumbel_moe.matching._rows import best_expert, count, own_scores, without
+
+
+def match_core(
+    scores: Array, capacity: Array, spare: Array | None, found: Search, *, size: int, enough: float, coldest: Array
+) -> tuple[Search, Array, Array]:
+    """Match the `size` most undecided datapoints exactly, with all others held at their best expert.
+
+    Returns where the search stands, the assignment of all datapoints, and whether there is room for it. It is the best
+    one unless one of the others would rather be elsewhere at the new prices; that is left to check.
+    """
+    k = scores.shape[1]
+    shifted = scores - found.prices
+    first = best_expert(shifted)
+    second = jnp.max(without(shifted, first), axis=1)
+    rows = jax.lax.top_k(second - own_scores(shifted, first), size)[1]
+    core = scores[rows]
+    places = capacity - count(first.at[rows].set(k), k)
+    # Prices that are far off overfill an expert with datapoints outside the core: no use to search in it then.
+    fits = (found.undecided <= size) & jnp.all(places >= 0)
+
+    near = cool(core, places, spare, found.prices, found.tau, enough=jnp.where(fits, enough, jnp.inf), coldest=coldest)
+    start = rounded(core, places, spare, near.prices)
+    plan = repaired(core, start._replace(possible=fits))
+    costs = residual_costs(core, plan.assignment, plan.holders > 0)
+    prices, _ = lowered(costs, plan.prices)
+    passes = found.passes + near.passes + plan.steps
+    return near._replace(prices=prices, passes=passes), first.at[rows].set(plan.assignment), plan.possible

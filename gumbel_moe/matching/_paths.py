@@ -1,0 +1,53 @@
+"""Shortest paths on the residual graph, whose nodes are the experts."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def from_sources(costs: Array, is_source: Array) -> tuple[Array, Array]:
+    """Bellman-Ford from all sources at once: distances and predecessors (-1 at sources and where no path leads)."""
+    k = costs.shape[0]
+    index = jnp.arange(k, dtype=jnp.int32)[:, None]
+
+    def relax(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        distance, parent, _, rounds = carry
+        through = distance[:, None] + costs
+        best = jnp.min(through, axis=0)
+        # Predecessors change on strict improvement only, so that edges of cost 0 cannot close a loop.
+        better = best < distance
+        parent = jnp.where(better, jnp.min(jnp.where(through <= best, index, k), axis=0), parent)
+        return jnp.minimum(best, distance), parent, jnp.any(better), rounds + 1
+
+    start = jnp.where(is_source, 0, jnp.inf).astype(costs.dtype)
+    carry = (start, jnp.full(k, -1, jnp.int32), jnp.array(True), jnp.zeros((), jnp.int32))
+    distance, parent, _, _ = jax.lax.while_loop(lambda c: c[2] & (c[3] < k), relax, carry)
+    return distance, parent
+
+
+def trace(parent: Array, target: Array) -> tuple[Array, Array]:
+    """The path's first expert, and `successor[p]`: the next expert after `p`, or a value below 0 off the path."""
+    k = parent.shape[0]
+
+    def back(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        here, successor = carry
+        return parent[here], successor.at[parent[here]].set(here)
+
+    successor = jnp.full(k, -k - 1, jnp.int32)
+    return jax.lax.while_loop(lambda c: parent[c[0]] >= 0, back, (target, successor))
+
+
+def lowered(costs: Array, prices: Array) -> tuple[Array, Array]:
+    """Prices with `u_p <= u_j + costs[p, j]` on every edge, by lowering those that violate it, and whether they exist.
+
+    They exist when no cycle is negative: the assignment behind the costs is then the best one for its loads.
+    """
+
+    def lower(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        prices, _, rounds = carry
+        lower = jnp.min(costs + prices, axis=1)
+        return lower, jnp.any(lower < prices), rounds + 1
+
+    carry = (prices, jnp.array(True), jnp.zeros((), jnp.int32))
+    prices, unsettled, _ = jax.lax.while_loop(lambda c: c[1] & (c[2] <= costs.shape[0]), lower, carry)
+    return prices, ~unsettled

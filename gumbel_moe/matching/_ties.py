@@ -1,0 +1,42 @@
+"""Many ties: prices cannot tell tied datapoints apart, a little noise can."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gumbel_moe.matching._paths import lowered
+from gumbel_moe.matching._prices import Search, cool
+from gumbel_moe.matching._repair import Plan, rounded
+from gumbel_moe.matching._residual import residual_costs
+from gumbel_moe.matching._rows import best_expert
+
+_NOISE = 0.02  # relative to the spread of the scores
+_FIRST = 0.25  # temperatures for the noisy scores, relative to the noise
+_LAST = 1e-4
+
+
+def break_ties(
+    scores: Array, capacity: Array, spare: Array | None, found: Search, *, spread: Array, enough: float, slack: Array
+) -> Plan:
+    """A plan at nearly balanced loads for scores with many ties.
+
+    The best assignment for noisy scores decides between the experts that are within `slack` of the best one at the
+    prices found. Whether the outcome is optimal for its loads is tested on the scores themselves (no negative cycle in
+    the residual graph); if it is not, plain rounding is returned.
+    """
+    noise = _NOISE * spread
+    noisy = scores + noise * _noise(*scores.shape, scores.dtype)
+    warmest = _FIRST * noise
+    apart = cool(noisy, capacity, spare, found.prices, warmest, enough=enough, coldest=_LAST * warmest)
+    plan = rounded(scores, capacity, spare, found.prices, best_expert(noisy - apart.prices), slack)
+    costs = residual_costs(scores, plan.assignment, plan.holders > 0)
+    prices, settled = lowered(costs, plan.prices)
+    plain = rounded(scores, capacity, spare, found.prices)
+    chosen = jax.tree.map(lambda a, b: jnp.where(settled, a, b), plan._replace(prices=prices), plain)
+    return chosen._replace(steps=apart.passes)
+
+
+def _noise(n: int, k: int, dtype: jnp.dtype) -> Array:
+    """Numbers between 0 and 1 without a pattern that could tie again: far cheaper than `n k` random draws."""
+    rows, columns = (jax.random.uniform(jax.random.key(seed), (size,), dtype) for seed, size in enumerate((n, k)))
+    return jnp.outer(1000 * rows, columns) % 1
