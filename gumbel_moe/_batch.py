@@ -1,10 +1,39 @@
-"""Leading batch axes: one problem's function, mapped over all of them."""
+"""Batches of problems: one problem's function, mapped over all of them in the way that suits the device."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
+from jax.custom_batching import custom_vmap
+
+
+def one_by_one_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` of arrays, such that `vmap` loops over the problems on a CPU and runs them all at once elsewhere.
+
+    Loops inside a vmapped function run until the slowest problem of the batch is done, and both sides of a condition
+    are computed. An accelerator gains more than that by working on all problems at once, a CPU does not.
+    """
+
+    @custom_vmap
+    def single(*args: Any) -> Any:
+        return function(*args)
+
+    @single.def_vmap
+    def batched(size: int, is_batched: list[Any], *args: Any) -> tuple[Any, Any]:
+        def stacked(arg: Array, has_axis: bool) -> Array:
+            return arg if has_axis else jnp.broadcast_to(arg, (size, *arg.shape))
+
+        stack = [jax.tree.map(stacked, arg, has_axis) for arg, has_axis in zip(args, is_batched, strict=True)]
+        out = jax.lax.platform_dependent(
+            *stack,
+            cpu=lambda *problems: jax.lax.map(lambda problem: single(*problem), problems),
+            default=jax.vmap(function),
+        )
+        return out, jax.tree.map(lambda _: True, out)
+
+    return single
 
 
 def over_leading_axes(function: Callable[..., Any], core_ranks: tuple[int, ...], *arrays: Array) -> Any:

@@ -12,7 +12,7 @@ from gumbel_moe.matching._rows import best_expert, count, own_scores, without
 
 
 def match_core(
-    scores: Array, capacity: Array, spare: Array | None, found: Search, *, size: int, enough: float, coldest: Array
+    scores: Array, capacity: Array, spare: Array | None, found: Search, *, size: int, enough: Array, coldest: Array
 ) -> tuple[Search, Array, Array]:
     """Match the `size` most undecided datapoints exactly, with all others held at their best expert.
 
@@ -29,10 +29,11 @@ def match_core(
     # Prices that are far off overfill an expert with datapoints outside the core: no use to search in it then.
     fits = (found.undecided <= size) & jnp.all(places >= 0)
 
-    near = cool(core, places, spare, found.prices, found.tau, enough=jnp.where(fits, enough, jnp.inf), coldest=coldest)
-    start = rounded(core, places, spare, near.prices)
-    plan = repaired(core, start._replace(possible=fits))
+    start = found._replace(undecided=jnp.full_like(found.undecided, jnp.inf))
+    near = cool(core, places, spare, start, enough=jnp.where(fits, enough, jnp.inf), coldest=coldest)
+    plan = rounded(core, places, spare, near.prices)
+    plan = repaired(core, plan._replace(possible=fits))
     costs = residual_costs(core, plan.assignment, plan.holders > 0)
     prices, _ = lowered(costs, plan.prices)
-    passes = found.passes + near.passes + plan.steps
-    return near._replace(prices=prices, passes=passes), first.at[rows].set(plan.assignment), plan.possible
+    near = near._replace(prices=prices, passes=near.passes + plan.steps)
+    return near, first.at[rows].set(plan.assignment), plan.possible

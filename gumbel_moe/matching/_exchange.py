@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._batch import over_leading_axes
+from gumbel_moe._batch import one_by_one_on_cpu, over_leading_axes
 from gumbel_moe._checks import check_capacity, check_matrix
+from gumbel_moe.matching._paths import all_pairs
 from gumbel_moe.matching._residual import residual_costs
 
 
@@ -51,21 +52,12 @@ def exchange_distances(scores: ArrayLike, assignment: ArrayLike, capacity: Array
 
 @jax.jit
 def _all_distances(scores: Array, assignment: Array, capacity: Array) -> Array:
-    return over_leading_axes(lambda s, z: _distances(s, z, capacity), (2, 1), scores, assignment)
+    single = one_by_one_on_cpu(_distances)
+    return over_leading_axes(lambda s, z: single(s, z, capacity), (2, 1), scores, assignment)
 
 
 def _distances(scores: Array, assignment: Array, capacity: Array) -> Array:
     """`exchange_distances` of one problem, arguments trusted."""
-    k = scores.shape[1]
-    load = jnp.zeros(k, jnp.int32).at[assignment].add(1, mode="drop")
-    shortest = _floyd_warshall(residual_costs(scores, assignment, load < capacity))
+    load = jnp.zeros(scores.shape[1], jnp.int32).at[assignment].add(1, mode="drop")
+    shortest = all_pairs(residual_costs(scores, assignment, load < capacity))
     return jnp.where(jnp.any(assignment < 0), jnp.nan, shortest)
-
-
-def _floyd_warshall(costs: Array) -> Array:
-    def through(middle: Array, best: Array) -> Array:
-        return jnp.minimum(best, best[:, middle, None] + best[middle])
-
-    best = jax.lax.fori_loop(0, costs.shape[0], through, costs)
-    # Rounding can leave a cycle a hair below 0, where there is none in exact arithmetic.
-    return jnp.where(jnp.eye(costs.shape[0], dtype=bool), 0, best)

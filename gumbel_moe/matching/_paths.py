@@ -51,3 +51,23 @@ def lowered(costs: Array, prices: Array) -> tuple[Array, Array]:
     carry = (prices, jnp.array(True), jnp.zeros((), jnp.int32))
     prices, unsettled, _ = jax.lax.while_loop(lambda c: c[1] & (c[2] <= costs.shape[0]), lower, carry)
     return prices, ~unsettled
+
+
+def all_pairs(costs: Array) -> Array:
+    """Lengths `(k, k)` of the shortest paths between all pairs, by repeated min-plus squaring of the costs.
+
+    Each squaring doubles the number of edges a path may have, so `log2(k)` of them are enough; shortest paths between
+    experts rarely have more than a few edges, and it ends when nothing changes.
+    """
+    k = costs.shape[0]
+
+    def square(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        best, _, rounds = carry
+        through = jnp.min(best[:, :, None] + best[None], axis=1)
+        return through, jnp.any(through < best), rounds + 1
+
+    most = (k - 1).bit_length()
+    carry = (costs, jnp.array(True), jnp.zeros((), jnp.int32))
+    best, _, _ = jax.lax.while_loop(lambda c: c[1] & (c[2] < most), square, carry)
+    # Rounding can leave a cycle a hair below 0, where there is none in exact arithmetic.
+    return jnp.where(jnp.eye(k, dtype=bool), 0, best)

@@ -13,10 +13,10 @@ from jax import Array
 from jax.scipy.linalg import cho_factor, cho_solve
 
 _COOLING = 4.0
-_NEAR = 4.0  # the temperature falls once the Newton step moves no price difference by more than this many `tau`
+_NEAR = 6.0  # the temperature falls once the Newton step moves no price difference by more than this many `tau`
 _DAMPING = 1.5
 _MAX_PASSES = 48
-_SMALL = 2**17
+_SMALL = 2**17  # scores; below, rows are reduced from the side of the experts, which is faster while all fits the cache
 
 
 class Search(NamedTuple):
@@ -24,26 +24,31 @@ class Search(NamedTuple):
 
     prices: Array  # (k,)
     tau: Array  # () temperature that belongs to them
-    undecided: Array  # () expected number of datapoints away from their best expert at the last temperature
+    undecided: Array  # () datapoints in question at the last temperature: undecided ones, or at overfull experts
     passes: Array  # () passes over the scores
 
 
-def cool(
-    scores: Array, places: Array, spare: Array | None, prices: Array, tau: Array, *, enough: Array | float, coldest: Array
-) -> Search:
-    """Follow the minimum of the smoothed dual from `tau` down, until at most `enough` datapoints are undecided.
+def start_at(prices: Array, tau: Array) -> Search:
+    """A search that has not begun."""
+    return Search(prices, tau, jnp.full((), jnp.inf, prices.dtype), jnp.zeros((), jnp.int32))
 
-    `places` `(k,)` may be fractions. `spare = sum(places) - n` place-holders of score 0 fill the free places, one row
-    of that weight; None when there are none. Stops at the temperature `coldest`, too.
+
+def cool(
+    scores: Array, places: Array, spare: Array | None, start: Search, *, enough: Array | float, coldest: Array
+) -> Search:
+    """Follow the minimum of the smoothed dual to lower temperatures, until at most `enough` datapoints are in question.
+
+    `places` `(k,)` is the room at every expert. `spare = sum(places) - n` place-holders of score 0 fill the free
+    places, one row of that weight; None when there are none. Stops at the temperature `coldest`, too.
     """
     k = scores.shape[1]
     places = places.astype(scores.dtype)
     total = jnp.sum(places)
-    # Short rows are reduced faster from the side of the experts; long columns are not.
+    most = start.passes + _MAX_PASSES
     rows, experts = (scores.T, 0) if scores.size <= _SMALL else (scores, 1)
 
     def evaluate(prices: Array, tau: Array) -> tuple[Array, Array]:
-        """Newton step and number of undecided datapoints."""
+        """Newton step, and the number of datapoints in question."""
         shifted = (rows - jnp.expand_dims(prices, 1 - experts)) / tau
         weights = jnp.exp(shifted - jnp.max(shifted, axis=experts, keepdims=True))
         probs = weights / jnp.sum(weights, axis=experts, keepdims=True)
@@ -64,17 +69,14 @@ def cool(
         step, undecided = evaluate(state.prices, state.tau)
         far = 2 * jnp.max(jnp.abs(step)) / state.tau
         near = far <= _NEAR
-        # A sum of exponentials changes its curvature over a distance of tau: this length keeps the step from overshooting.
+        # The curvature of a sum of exponentials changes over a distance of tau: a longer step would overshoot.
         length = jnp.where(near, 1, jnp.minimum(1, _DAMPING * jnp.log1p(far) / far))
         usable = jnp.isfinite(far)
         prices = jnp.where(usable, state.prices + length * step, state.prices)
-        done = undecided <= enough
-        tau = jnp.where(done, state.tau, jnp.where(near, state.tau / _COOLING, state.tau))
-        passes = jnp.where(usable, state.passes + 1, _MAX_PASSES)
-        return Search(prices, tau, undecided, passes)
+        tau = jnp.where(near & (undecided > enough), state.tau / _COOLING, state.tau)
+        return Search(prices, tau, undecided, jnp.where(usable, state.passes + 1, most))
 
     def unfinished(state: Search) -> Array:
-        return (state.undecided > enough) & (state.tau > coldest) & (state.passes < _MAX_PASSES)
+        return (state.undecided > enough) & (state.tau > coldest) & (state.passes < most)
 
-    first = Search(prices, tau, jnp.full((), jnp.inf, scores.dtype), jnp.zeros((), jnp.int32))
-    return jax.lax.while_loop(unfinished, advance, first)
+    return jax.lax.while_loop(unfinished, advance, start)

@@ -6,7 +6,7 @@ from jax import Array
 
 from gumbel_moe.matching._core import match_core
 from gumbel_moe.matching._paths import lowered
-from gumbel_moe.matching._prices import Search, cool
+from gumbel_moe.matching._prices import Search, cool, start_at
 from gumbel_moe.matching._repair import Plan, repaired, rounded
 from gumbel_moe.matching._residual import residual_costs
 from gumbel_moe.matching._rows import count, own_scores
@@ -17,59 +17,74 @@ _CORE_ROWS = 8  # rows of the core per expert
 _CORE_WORTHWHILE = 4  # how many times smaller than the problem it has to be
 _FEW = 1 / 4  # undecided datapoints per expert at which cooling ends and paths take over
 _MANY = 4  # undecided datapoints per expert, at the lowest temperature, that are taken for ties
+_ALIKE = 16.0  # lowest temperatures apart, scores are taken for tied, until that is tested
 _ROUNDING = 4  # scores this many units in the last place apart are the same
 
 
-def search(scores: Array, capacity: Array, spare: Array | None, prices: Array | None) -> tuple[Plan, Array]:
+def search(scores: Array, top: Array, capacity: Array, spare: Array | None, prices: Array | None) -> tuple[Plan, Array]:
     """The best plan, and the regret left in it, `sum_i max_j (s[i, j] - u_j) - (s[i, z_i] - u_{z_i})`.
 
-    `spare = sum(capacity) - n` free places; None when there are none.
+    `top` `(n,)` is the best score of every datapoint; `spare = sum(capacity) - n`, or None when that is 0.
     """
     n, k = scores.shape
-    centre, spread = centre_and_spread(scores)
-    if prices is None:
-        start, tau = centre, COLD_START * spread
-        if spare is not None:
-            start = jnp.where(spare > 0, jnp.maximum(centre, 0), centre)
-    else:
-        start, tau = prices, first_temperature(scores, capacity, prices, spread)
+    first, spread = centre_and_spread(scores, top)
+    tau = COLD_START * spread
+    if prices is not None:
+        first = jnp.where(jnp.all(jnp.isfinite(prices)), prices, first)
+        tau = first_temperature(scores, capacity, first, spread)
     epsilon = float(jnp.finfo(scores.dtype).eps)
     coldest = epsilon**0.85 * spread
-    few = _FEW * k
+    few = jnp.asarray(_FEW * k, scores.dtype)
     size = _CORE_ROWS * k
     with_core = n >= _CORE_WORTHWHILE * size
-    found = cool(scores, capacity, spare, start, tau, enough=size / 2 if with_core else few, coldest=coldest)
-
-    def without_core(_: None) -> tuple[Plan, Array]:
-        # Zero passes where the first search has gone this far already.
-        closer = cool(scores, capacity, spare, found.prices, found.tau, enough=few, coldest=coldest)
-
-        def untie(_: None) -> Plan:
-            return break_ties(scores, capacity, spare, closer, spread=spread, enough=few, slack=16 * coldest)
-
-        def decide(_: None) -> Plan:
-            return rounded(scores, capacity, spare, closer.prices)
-
-        plan = jax.lax.cond(closer.undecided > _MANY * k, untie, decide, None)
-        done = repaired(scores, plan)
-        # Rounding piles up on the way; optimal prices satisfy `u_p <= u_j + costs[p, j]` on every edge.
-        prices, _ = lowered(residual_costs(scores, done.assignment, done.holders > 0), done.prices)
-        shifted = scores - prices
-        regret = jnp.max(shifted, axis=1) - own_scores(shifted, done.assignment)
-        steps = found.passes + closer.passes + done.steps
-        return done._replace(prices=prices, steps=steps), jnp.sum(jnp.maximum(regret, 0))
-
+    enough = size / 2 if with_core else few
+    found = cool(scores, capacity, spare, start_at(first, tau), enough=enough, coldest=coldest)
     if not with_core:
-        return without_core(None)
+        return _with_everybody(scores, capacity, spare, found, spread, few, coldest)
 
     near, assignment, fits = match_core(scores, capacity, spare, found, size=size, enough=few, coldest=coldest)
     shifted = scores - near.prices
     best = jnp.max(shifted, axis=1)
     regret = best - own_scores(shifted, assignment)
     slack = _ROUNDING * epsilon * (jnp.max(jnp.abs(best)) + jnp.max(jnp.abs(near.prices)))
+    settled = fits & jnp.all(regret <= slack)
 
     def accept(_: None) -> tuple[Plan, Array]:
         holders = capacity - count(assignment, k)
         return Plan(assignment, holders, near.prices, jnp.zeros_like(holders), fits, near.passes), jnp.sum(regret)
 
-    return jax.lax.cond(fits & jnp.all(regret <= slack), accept, without_core, None)
+    def go_on(_: None) -> tuple[Plan, Array]:
+        # In a vmapped batch this is computed for all problems: no loop may start for those that are settled.
+        return _with_everybody(scores, capacity, spare, found, spread, jnp.where(settled, jnp.inf, few), coldest)
+
+    return jax.lax.cond(settled, accept, go_on, None)
+
+
+def _with_everybody(
+    scores: Array,
+    capacity: Array,
+    spare: Array | None,
+    found: Search,
+    spread: Array,
+    enough: Array,
+    coldest: Array,
+) -> tuple[Plan, Array]:
+    """The same as `search`, from where the prices stand, on all datapoints."""
+    k = scores.shape[1]
+    closer = cool(scores, capacity, spare, found, enough=enough, coldest=coldest)
+    ties = closer.undecided > jnp.maximum(enough, _MANY * k)
+
+    def untie(_: None) -> Plan:
+        stop = jnp.where(ties, enough, jnp.inf)
+        return break_ties(scores, capacity, spare, closer, spread=spread, enough=stop, slack=_ALIKE * coldest)
+
+    def decide(_: None) -> Plan:
+        return rounded(scores, capacity, spare, closer.prices)
+
+    plan = jax.lax.cond(ties, untie, decide, None)
+    done = repaired(scores, plan._replace(possible=jnp.isfinite(enough)))
+    # Rounding piles up on the way; optimal prices satisfy `u_p <= u_j + costs[p, j]` on every edge.
+    prices, _ = lowered(residual_costs(scores, done.assignment, done.holders > 0), done.prices)
+    shifted = scores - prices
+    regret = jnp.max(shifted, axis=1) - own_scores(shifted, done.assignment)
+    return done._replace(prices=prices, steps=done.steps + closer.passes), jnp.sum(jnp.maximum(regret, 0))

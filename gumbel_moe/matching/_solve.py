@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._batch import over_leading_axes
+from gumbel_moe._batch import one_by_one_on_cpu, over_leading_axes
 from gumbel_moe._checks import check_capacity, check_matrix, check_room, is_traced
 from gumbel_moe.matching._rows import own_scores
 from gumbel_moe.matching._search import search
@@ -31,29 +31,34 @@ class Matching(NamedTuple):
     """`(...,)` int32: sequential work done, in passes over the scores plus augmenting paths."""
 
 
-def solve_matching(scores: ArrayLike, capacity: ArrayLike) -> Matching:
+def solve_matching(scores: ArrayLike, capacity: ArrayLike, *, prices: ArrayLike | None = None) -> Matching:
     r"""The assignment of `n` datapoints to `k` experts of limited capacity that has the largest total score, exactly.
 
     $$\max_z \sum_i s_{i z_i} \quad \text{subject to} \quad \#\{i : z_i = j\} \le c_j .$$
 
     The dual, $\min_{u \ge 0} \sum_i \max_j (s_{ij} - u_j) + \sum_j c_j u_j$, prices the experts; the returned
     prices prove the assignment optimal by closing the gap between the two. Newton's method on the smoothed dual finds
-    prices close to the optimum, augmenting paths on the `k` experts make them exact; for two experts a sort does both.
-    Memory is `O(n k + k^2)`: the expert columns are never expanded. Works under `jit` and `vmap`; the assignment is
-    piecewise constant in the scores, and no gradient flows through any of the results.
+    prices close to the optimum, augmenting paths on the `k` experts make them exact; for two experts a sort does both
+    (see the page on the matching in the documentation). Memory is `O(n k + k^2)`: the expert columns are never
+    expanded. Works under `jit` and `vmap`, which on a CPU loops over the problems; the assignment is piecewise constant
+    in the scores, and no gradient flows through any of the results.
 
     **Arguments:**
 
     - `scores`: `(..., n, k)`; any leading axes are separate problems. `-inf` forbids an expert for a datapoint.
       Integers are turned to floats, half precision to float32.
     - `capacity`: an int, or `(k,)` ints, at least 1; `sum(capacity) >= n`.
+    - `prices`: `(..., k)` or `(k,)`, where to start: those of a similar problem, such as the last training step's, save
+      passes over the scores. They change the time, never the optimum (between equally good assignments they may
+      decide). Where they are not finite, as those of a failed matching, they are not used.
 
     **Returns:** a [`Matching`][gumbel_moe.matching.Matching]: `assignment`, `prices`, `value`, `gap`, `steps`.
 
     **Raises:** `ValueError` when a capacity is no positive integer, the capacities cannot hold `n` datapoints, `scores`
-    has fewer than two axes or holds NaN or `+inf`, or the forbidden experts leave no feasible matching; `TypeError`
-    when `scores` are no real numbers. Under `jit` values cannot raise: without a feasible matching `assignment` is -1,
-    `value` is `-inf`, and `prices` and `gap` are NaN; for NaN or `+inf` scores `value` is NaN as well.
+    has fewer than two axes or holds NaN or `+inf`, `prices` have another shape, or the forbidden experts leave no
+    feasible matching; `TypeError` when `scores` or `prices` are no real numbers. Under `jit` values cannot raise:
+    without a feasible matching `assignment` is -1, `value` is `-inf`, and `prices` and `gap` are NaN; for NaN or `+inf`
+    scores `value` is NaN as well.
 
     ```python
     >>> import jax.numpy as jnp
@@ -71,20 +76,39 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike) -> Matching:
     capacity = check_capacity(capacity, scores.shape[-1])
     check_room(capacity, scores.shape[-2])
     full = not is_traced(capacity) and int(np.sum(capacity, dtype=np.int64)) == scores.shape[-2]
-    match = _solve(scores, jnp.asarray(capacity), full=full)
+    match = _solve(scores, jnp.asarray(capacity), _check_prices(prices, scores), full=full)
     if not is_traced(match.value) and np.isneginf(np.asarray(match.value)).any():
         raise ValueError("scores leave no feasible matching: too many experts are forbidden (-inf) for the capacities")
     return match
 
 
+def _check_prices(prices: ArrayLike | None, scores: Array) -> Array | None:
+    if prices is None:
+        return None
+    array = jnp.asarray(prices)
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+        raise TypeError(f"prices must be real numbers, got dtype {array.dtype}")
+    *batch, _, k = scores.shape
+    shape = (*batch, k)
+    if array.shape not in (shape, (k,)):
+        raise ValueError(f"prices must have shape {shape} or ({k},), got shape {array.shape}")
+    return jnp.broadcast_to(array.astype(scores.dtype), shape)
+
+
 @partial(jax.jit, static_argnames="full")
-def _solve(scores: Array, capacity: Array, *, full: bool) -> Matching:
-    scores, capacity = jax.lax.stop_gradient((scores, capacity))
-    return over_leading_axes(lambda s: solve_one(s, capacity, full=full), (2,), scores)
+def _solve(scores: Array, capacity: Array, prices: Array | None, *, full: bool) -> Matching:
+    scores, capacity, prices = jax.lax.stop_gradient((scores, capacity, prices))
+    single = one_by_one_on_cpu(partial(solve_one, full=full))
+    if prices is None:
+        return over_leading_axes(lambda s: single(s, capacity), (2,), scores)
+    return over_leading_axes(lambda s, u: single(s, capacity, u), (2, 1), scores, prices)
 
 
 def solve_one(scores: Array, capacity: Array, prices: Array | None = None, *, full: bool = False) -> Matching:
-    """`solve_matching` of one problem `(n, k)`, arguments trusted but for what a tracer can hide."""
+    """`solve_matching` of one problem `(n, k)`, arguments trusted but for what a tracer can hide.
+
+    `full`: the capacities are known to have room for no more than the `n` datapoints.
+    """
     n, k = scores.shape
     if n == 0:
         nothing = jnp.zeros((), scores.dtype)
@@ -104,7 +128,7 @@ def solve_one(scores: Array, capacity: Array, prices: Array | None = None, *, fu
     if k == 2:
         plan, regret = two_experts(scores, capacity)
     else:
-        plan, regret = search(scores, capacity, spare, prices)
+        plan, regret = search(scores, jnp.where(solvable, top, 0), capacity, spare, prices)
     prices = plan.prices - jnp.min(plan.prices)
     # Dual minus primal value, as a sum of terms that are each at least 0: no cancellation of large totals.
     gap = regret + jnp.sum(prices * plan.holders.astype(prices.dtype))

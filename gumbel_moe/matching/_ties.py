@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gumbel_moe.matching._paths import lowered
-from gumbel_moe.matching._prices import Search, cool
+from gumbel_moe.matching._prices import Search, cool, start_at
 from gumbel_moe.matching._repair import Plan, rounded
 from gumbel_moe.matching._residual import residual_costs
 from gumbel_moe.matching._rows import best_expert
@@ -16,7 +16,7 @@ _LAST = 1e-4
 
 
 def break_ties(
-    scores: Array, capacity: Array, spare: Array | None, found: Search, *, spread: Array, enough: float, slack: Array
+    scores: Array, capacity: Array, spare: Array | None, found: Search, *, spread: Array, enough: Array, slack: Array
 ) -> Plan:
     """A plan at nearly balanced loads for scores with many ties.
 
@@ -25,9 +25,9 @@ def break_ties(
     the residual graph); if it is not, plain rounding is returned.
     """
     noise = _NOISE * spread
-    noisy = scores + noise * _noise(*scores.shape, scores.dtype)
+    noisy = scores + noise * _noise(scores)
     warmest = _FIRST * noise
-    apart = cool(noisy, capacity, spare, found.prices, warmest, enough=enough, coldest=_LAST * warmest)
+    apart = cool(noisy, capacity, spare, start_at(found.prices, warmest), enough=enough, coldest=_LAST * warmest)
     plan = rounded(scores, capacity, spare, found.prices, best_expert(noisy - apart.prices), slack)
     costs = residual_costs(scores, plan.assignment, plan.holders > 0)
     prices, settled = lowered(costs, plan.prices)
@@ -36,7 +36,9 @@ def break_ties(
     return chosen._replace(steps=apart.passes)
 
 
-def _noise(n: int, k: int, dtype: jnp.dtype) -> Array:
-    """Numbers between 0 and 1 without a pattern that could tie again: far cheaper than `n k` random draws."""
-    rows, columns = (jax.random.uniform(jax.random.key(seed), (size,), dtype) for seed, size in enumerate((n, k)))
-    return jnp.outer(1000 * rows, columns) % 1
+def _noise(scores: Array) -> Array:
+    """Numbers between 0 and 1 without a pattern that could tie again; far cheaper than `n k` random draws."""
+    n, k = scores.shape
+    rows = jax.random.uniform(jax.random.key(0), (n, 1), scores.dtype)
+    columns = jax.random.uniform(jax.random.key(1), (k,), scores.dtype)
+    return 1000 * rows * columns % 1

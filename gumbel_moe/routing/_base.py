@@ -1,8 +1,10 @@
 """BASE layers: the best balanced assignment of the logits themselves."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -51,12 +53,11 @@ class BaseRouter(CapacitatedRouter):
     def __call__(self, key: Array, logits: ArrayLike) -> Routing:
         """The [`Routing`][gumbel_moe.routing.Routing] of `logits` `(n, k)`."""
         logits = check_logits(logits)
-        places = self._places(logits.shape[1])
-        check_room(places, logits.shape[0])
-        return check_feasible(_route(logits, places))
+        check_room(self._places(logits.shape[1]), logits.shape[0])
+        return check_feasible(_route(logits, self.capacity))
 
 
-@jax.jit
-def _route(logits: Array, places: Array) -> Routing:
-    expert = solve_matching(jax.lax.stop_gradient(logits), places).assignment
+@partial(jax.jit, static_argnames="capacity")
+def _route(logits: Array, capacity: int | tuple[int, ...]) -> Routing:
+    expert = solve_matching(jax.lax.stop_gradient(logits), np.asarray(capacity)).assignment
     return assemble(logits, expert, gate=jax.nn.sigmoid(choose(logits, expert)))

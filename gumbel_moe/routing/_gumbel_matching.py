@@ -58,14 +58,13 @@ class GumbelMatchingRouter(CapacitatedRouter):
     def __call__(self, key: Array, logits: ArrayLike) -> Routing:
         """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""
         logits = check_logits(logits)
-        places = self._places(logits.shape[1])
-        check_room(places, logits.shape[0])
-        return check_feasible(_draw(key, logits, places, self.corrected))
+        check_room(self._places(logits.shape[1]), logits.shape[0])
+        return check_feasible(_draw(key, logits, self.capacity, self.corrected))
 
 
-@partial(jax.jit, static_argnames="corrected")
-def _draw(key: Array, logits: Array, places: Array, corrected: bool) -> Routing:
-    process = GumbelMatching(jax.lax.stop_gradient(logits), places)
+@partial(jax.jit, static_argnames=("capacity", "corrected"))
+def _draw(key: Array, logits: Array, capacity: int | tuple[int, ...], corrected: bool) -> Routing:
+    process = GumbelMatching(jax.lax.stop_gradient(logits), capacity)
     if not corrected:
         return assemble(logits, process.sample(key))
     expert, log_q = process.sample_with_conditionals(key)
