@@ -1,10 +1,11 @@
 """Exact capacitated matching side by side with its peers, in one run: medians of interleaved repetitions.
 
-    python -m benchmarks.matching [--sizes 1024x16,16384x64] [--repeats 15] [--seed 0] [--out benchmarks/results]
+    python -m benchmarks.matching [--sizes 1024x16,16384x64] [--families random,ties] [--repeats 15] [--seed 0]
+                                  [--out benchmarks/results]
 
-Every solver gets the same scores (normal logits of scale 1 or 3 plus Gumbel noise, or the harder families) and the same
-equal capacities. POT's `ot.emd` gets a large `numItermax`: its default stops early without an optimum. Compile time is
-left out and reported on its own. The last columns time a full draw of `GumbelMatching` with its conditionals.
+Every solver gets the same scores and the same equal capacities: logits plus Gumbel noise, or the harder families. Each
+repetition calls every solver twice and times the second call, so that no solver pays for the memory of the one before.
+Compile time is left out and reported on its own. Writes `matching.json` and, beside it, a picture of time against `n`.
 """
 
 import argparse
@@ -12,127 +13,170 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import ot
-from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
+from benchmarks import matching_peers as peers
 from benchmarks._machine import machine
+from benchmarks.matching_problems import FAMILIES, family
 from gumbel_moe.distributions import GumbelMatching
-from gumbel_moe.matching import solve_matching
+from gumbel_moe.matching import exchange_distances, solve_matching
 
-SCIPY_LIMIT = 2048  # expanded columns: n x n
-FAMILIES = ("random", "random3", "skewed", "ties", "clustered")
-
-
-def family(name: str, n: int, k: int, seed: int) -> np.ndarray:
-    """Logits plus Gumbel noise, or harder scores, `(n, k)` float32."""
-    rng = np.random.default_rng(seed)
-    normal, gumbel = rng.normal(size=(n, k)), rng.gumbel(size=(n, k))
-    match name:
-        case "random":
-            scores = normal + gumbel
-        case "random3":
-            scores = 3 * normal + gumbel
-        case "skewed":
-            scores = normal + 3 * rng.normal(size=k) + gumbel
-        case "ties":
-            scores = rng.integers(0, 10, size=(n, k))
-        case "clustered":
-            scores = rng.normal(size=(10, k))[rng.integers(0, 10, size=n)] + 1e-3 * normal
-        case _:
-            raise ValueError(f"family must be one of {FAMILIES}, got {name!r}")
-    return np.asarray(scores, np.float32)
+SIZES = "128x2,1024x8,1024x16,4096x64,16384x64,16384x256,65536x64"
+OURS = "gumbel_moe"
+BATCH = (64, 256, 8)
+PATIENCE = 3.0  # seconds: what would take longer is repeated less often
 
 
-def solvers(scores: np.ndarray, capacity: int) -> dict[str, Callable[[], float]]:
-    """Name to a call that solves the problem and returns the total score."""
-    n, k = scores.shape
-    on_device = jnp.asarray(scores)
-    double = np.asarray(scores, np.float64)
-    solve = jax.jit(lambda s: solve_matching(s, capacity))
-    draw = jax.jit(lambda a, key: GumbelMatching(a, capacity).sample_with_conditionals(key))
-    noise = jax.jit(lambda key: jax.random.gumbel(key, (n, k)))
-    key = jax.random.key(0)
-    supply, demand, costs = np.ones(n), np.full(k, float(capacity)), -double
-
-    def emd() -> float:
-        _, log = ot.emd(supply, demand, costs, numItermax=10**9, log=True)
-        if log["warning"] is not None:
-            raise RuntimeError(log["warning"])
-        return -float(log["cost"])
-
-    def scipy() -> float:
-        expanded = np.repeat(double, capacity, axis=1)
-        row, column = linear_sum_assignment(expanded, maximize=True)
-        return float(expanded[row, column].sum())
-
-    calls: dict[str, Callable[[], float]] = {
-        "gumbel_moe": lambda: float(solve(on_device).value),
-        "POT emd": emd,
-        "full draw": lambda: float(jax.block_until_ready(draw(on_device, key))[0][0]),
-        "noise alone": lambda: float(jax.block_until_ready(noise(key))[0, 0]),
-    }
-    if n <= SCIPY_LIMIT:
-        calls["SciPy expanded"] = scipy
-    return calls
-
-
-def measure(name: str, n: int, k: int, repeats: int, seed: int) -> dict:
-    """One row: median seconds of every solver on one problem, interleaved."""
-    scores = family(name, n, k, seed)
-    calls = solvers(scores, n // k)
-    first, values, seconds = {}, {}, {call: [] for call in calls}
-    for label, call in calls.items():
+def seconds(calls: dict[str, Callable[[], Any]], repeats: int, label: str) -> dict[str, float]:
+    """Median time of every call, interleaved; a slow call gets fewer repetitions, at least one."""
+    rounds = {}
+    for name, call in calls.items():
+        call()  # compiles
         start = time.perf_counter()
-        values[label] = call()
-        first[label] = time.perf_counter() - start
-    for _ in tqdm(range(repeats), desc=f"{name} ({n}, {k})", leave=False):
-        for label, call in calls.items():
+        call()
+        rounds[name] = int(np.clip(PATIENCE / (time.perf_counter() - start), 1, repeats))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for number in tqdm(range(repeats), desc=label, leave=False):
+        for name, call in calls.items():
+            if number >= rounds[name]:
+                continue
+            call()
             start = time.perf_counter()
             call()
-            seconds[label].append(time.perf_counter() - start)
-    median = {label: float(np.median(times)) for label, times in seconds.items()}
-    match = solve_matching(scores, n // k)
-    exact = float(np.asarray(scores, np.float64)[np.arange(n), match.assignment].sum())
-    return {
+            times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(some)) for name, some in times.items()}
+
+
+def solver_row(name: str, n: int, k: int, repeats: int, seed: int, on_gpu: bool) -> dict[str, Any]:
+    """Every solver on one problem: times, and whether the totals agree."""
+    scores, capacity = family(name, n, k, seed), n // k
+    on_device = jnp.asarray(scores)
+    solve = jax.jit(lambda s: solve_matching(s, capacity))
+    solved = solve.lower(on_device)
+    start = time.perf_counter()
+    compiled = solved.compile()
+    compile_seconds = time.perf_counter() - start
+    calls: dict[str, Callable[[], Any]] = {OURS: lambda: jax.block_until_ready(compiled(on_device))}
+    if not on_gpu:
+        calls |= peers.solvers(scores, capacity)
+    median = seconds(calls, repeats, f"{name} ({n}, {k})")
+    memory = compiled.memory_analysis()
+    match = compiled(on_device)
+    total = float(np.asarray(scores, np.float64)[np.arange(n), match.assignment].sum())
+    row = {
         "family": name,
         "n": n,
         "k": k,
         "seconds": median,
-        "first_call_seconds": first["gumbel_moe"],
-        "times_faster_than_pot": median["POT emd"] / median["gumbel_moe"],
-        "draw_over_solve": median["full draw"] / median["gumbel_moe"],
-        "relative_difference_to_pot": abs(exact - values["POT emd"]) / abs(values["POT emd"]),
+        "compile_seconds": compile_seconds,
+        "temporary_memory_over_scores": memory.temp_size_in_bytes / scores.nbytes if memory else None,
         "gap_over_range": float(match.gap) / float(np.ptp(scores)),
         "steps": int(match.steps),
     }
+    if not on_gpu:
+        best = calls["POT"]()
+        row["times_faster"] = {peer: median[peer] / median[OURS] for peer in median if peer != OURS}
+        row["relative_difference_to_pot"] = abs(total - best) / abs(best)
+    return row
+
+
+def draw_row(n: int, k: int, repeats: int, seed: int) -> dict[str, Any]:
+    """A full draw of `GumbelMatching` with conditionals, beside its parts, and a warm start."""
+    capacity = n // k
+    logits = jnp.asarray(np.random.default_rng(seed).normal(size=(n, k)), jnp.float32)
+    noise = jax.jit(lambda key: jax.random.gumbel(key, (n, k)))
+    draw = jax.jit(lambda a, key: GumbelMatching(a, capacity).sample_with_conditionals(key))
+    solve = jax.jit(lambda s: solve_matching(s, capacity))
+    warm = jax.jit(lambda s, u: solve_matching(s, capacity, prices=u))
+    distances = jax.jit(lambda s, z: exchange_distances(s, z, capacity))
+    keys = jax.random.split(jax.random.key(seed), 3)
+    scores = logits + noise(keys[0])
+    match = solve(scores)
+    moved = scores + 0.01 * jax.random.normal(keys[1], (n, k))
+    other = logits + noise(keys[2])
+    calls = {
+        "noise": lambda: jax.block_until_ready(noise(keys[0])),
+        "solve": lambda: jax.block_until_ready(solve(scores)),
+        "distances": lambda: jax.block_until_ready(distances(scores, match.assignment)),
+        "draw": lambda: jax.block_until_ready(draw(logits, keys[0])),
+        "moved, cold": lambda: jax.block_until_ready(solve(moved)),
+        "moved, warm": lambda: jax.block_until_ready(warm(moved, match.prices)),
+        "new noise, cold": lambda: jax.block_until_ready(solve(other)),
+        "new noise, warm": lambda: jax.block_until_ready(warm(other, match.prices)),
+    }
+    median = seconds(calls, repeats, f"draw ({n}, {k})")
+    ratios = {"draw_over_solve": median["draw"] / median["solve"], "draw_over_noise": median["draw"] / median["noise"]}
+    return {"n": n, "k": k, "seconds": median, **ratios}
+
+
+def batch_row(size: int, n: int, k: int, repeats: int, seed: int, on_gpu: bool) -> dict[str, Any]:
+    """A batch of problems in one call, beside one problem alone and a loop over SciPy."""
+    capacity = n // k
+    problems = np.stack([family("random", n, k, seed + i) for i in range(size)])
+    on_device = jnp.asarray(problems)
+    first = on_device[0]
+    solve = jax.jit(lambda s: solve_matching(s, capacity))
+    calls: dict[str, Callable[[], Any]] = {
+        "batch": lambda: jax.block_until_ready(solve(on_device)),
+        "one alone": lambda: jax.block_until_ready(solve(first)),
+    }
+    if not on_gpu:
+        calls["SciPy loop"] = lambda: [peers.scipy_total(scores, capacity) for scores in problems]
+        calls["POT loop"] = lambda: [peers.pot_total(scores, capacity) for scores in problems]
+    median = seconds(calls, repeats, f"batch {size} x ({n}, {k})")
+    return {"size": size, "n": n, "k": k, "seconds": median, "per_problem": median["batch"] / size}
+
+
+def exponent(rows: list[dict[str, Any]], name: str, k: int, solver: str) -> float | None:
+    """Slope of log time against log n from 4096 on."""
+    picked = [(r["n"], r["seconds"][solver]) for r in rows if (r["family"], r["k"]) == (name, k) and r["n"] >= 4096]
+    if len(picked) < 2:
+        return None
+    sizes, times = np.log(np.asarray(picked)).T
+    return float(np.polyfit(sizes, times, 1)[0])
 
 
 def main() -> None:
-    """Run the table, print it, write it as JSON."""
-    parser = argparse.ArgumentParser(description="Exact matching against POT and SciPy.")
-    parser.add_argument("--sizes", default="1024x16,4096x64,16384x64", help="comma-separated n x k")
+    """Run the tables, print them, write them as JSON and as a picture."""
+    parser = argparse.ArgumentParser(description="Exact matching against its peers.")
+    parser.add_argument("--sizes", default=SIZES, help="comma-separated n x k")
     parser.add_argument("--families", default=",".join(FAMILIES))
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
 
+    on_gpu = jax.default_backend() != "cpu"
+    sizes = [tuple(int(part) for part in size.split("x")) for size in args.sizes.split(",")]
     rows = []
-    for size in args.sizes.split(","):
-        n, k = (int(part) for part in size.split("x"))
+    for n, k in sizes:
         for name in args.families.split(","):
-            row = measure(name, n, k, args.repeats, args.seed)
+            row = solver_row(name, n, k, args.repeats, args.seed, on_gpu)
             rows.append(row)
-            times = "  ".join(f"{label} {1e3 * value:9.2f}" for label, value in row["seconds"].items())
-            print(f"{name:10} {n:6} {k:3}  {times} ms  vs POT {row['times_faster_than_pot']:6.1f}x", flush=True)
-    table = {"machine": {**machine(), "pot": ot.__version__}, "rows": rows}
+            times = "  ".join(f"{solver} {1e3 * value:.2f}" for solver, value in row["seconds"].items())
+            print(f"{name:10} {n:6} {k:3}  ms: {times}  steps {row['steps']}", flush=True)
+    draws = [draw_row(n, k, args.repeats, args.seed) for n, k in sizes if k > 2]
+    batch = batch_row(*BATCH, args.repeats, args.seed, on_gpu)
+    growth = {solver: exponent(rows, "random", 64, solver) for solver in ((OURS,) if on_gpu else (OURS, "POT"))}
+    table = {
+        "machine": {**machine(), **({} if on_gpu else peers.versions())},
+        "rows": rows,
+        "draws": draws,
+        "batch": batch,
+        "exponent_in_n_at_64_experts": growth,
+    }
     args.out.mkdir(parents=True, exist_ok=True)
     args.out.joinpath("matching.json").write_text(json.dumps(table, indent=1) + "\n")
+    print(json.dumps({"draws": draws, "batch": batch, "exponent": growth}, indent=1))
+    if not on_gpu:
+        from benchmarks.matching_picture import picture
+
+        picture(rows, args.out / "matching.svg")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ _COOLING = 4.0
 _NEAR = 6.0  # the temperature falls once the Newton step moves no price difference by more than this many `tau`
 _DAMPING = 1.5
 _MAX_PASSES = 48
+_MANY = 1 / 8  # of the datapoints
 _SMALL = 2**17  # scores; below, rows are reduced from the side of the experts, which is faster while all fits the cache
 
 
@@ -34,14 +35,22 @@ def start_at(prices: Array, tau: Array) -> Search:
 
 
 def cool(
-    scores: Array, places: Array, spare: Array | None, start: Search, *, enough: Array | float, coldest: Array
+    scores: Array,
+    places: Array,
+    spare: Array | None,
+    start: Search,
+    *,
+    enough: Array | float,
+    coldest: Array,
+    hopeless: Array | None = None,
 ) -> Search:
     """Follow the minimum of the smoothed dual to lower temperatures, until at most `enough` datapoints are in question.
 
     `places` `(k,)` is the room at every expert. `spare = sum(places) - n` place-holders of score 0 fill the free
-    places, one row of that weight; None when there are none. Stops at the temperature `coldest`, too.
+    places, one row of that weight; None when there are none. Stops at the temperature `coldest`, too, and where many
+    datapoints are still in question already at `hopeless`.
     """
-    k = scores.shape[1]
+    n, k = scores.shape
     places = places.astype(scores.dtype)
     total = jnp.sum(places)
     most = start.passes + _MAX_PASSES
@@ -77,6 +86,7 @@ def cool(
         return Search(prices, tau, undecided, jnp.where(usable, state.passes + 1, most))
 
     def unfinished(state: Search) -> Array:
-        return (state.undecided > enough) & (state.tau > coldest) & (state.passes < most)
+        last = coldest if hopeless is None else jnp.where(state.undecided > _MANY * n, hopeless, coldest)
+        return (state.undecided > enough) & (state.tau > last) & (state.passes < most)
 
     return jax.lax.while_loop(unfinished, advance, start)

@@ -17,7 +17,9 @@ _CORE_ROWS = 8  # rows of the core per expert
 _CORE_WORTHWHILE = 4  # how many times smaller than the problem it has to be
 _FEW = 1 / 4  # undecided datapoints per expert at which cooling ends and paths take over
 _MANY = 4  # undecided datapoints per expert, at the lowest temperature, that are taken for ties
-_ALIKE = 16.0  # lowest temperatures apart, scores are taken for tied, until that is tested
+_HOPELESS = 1e-3  # temperature, relative to the spread of the scores, at which many undecided are taken for ties
+_ATTEMPTS = 2  # at breaking ties: the first after a short search, the second after all that the precision allows
+_ALIKE = 16.0  # temperatures that scores taken for tied may be apart; whether they are is tested later
 _ROUNDING = 4  # scores this many units in the last place apart are the same
 
 
@@ -38,7 +40,9 @@ def search(scores: Array, top: Array, capacity: Array, spare: Array | None, pric
     size = _CORE_ROWS * k
     with_core = n >= _CORE_WORTHWHILE * size
     enough = size / 2 if with_core else few
-    found = cool(scores, capacity, spare, start_at(first, tau), enough=enough, coldest=coldest)
+    found = cool(
+        scores, capacity, spare, start_at(first, tau), enough=enough, coldest=coldest, hopeless=_HOPELESS * spread
+    )
     if not with_core:
         return _with_everybody(scores, capacity, spare, found, spread, few, coldest)
 
@@ -70,21 +74,32 @@ def _with_everybody(
     coldest: Array,
 ) -> tuple[Plan, Array]:
     """The same as `search`, from where the prices stand, on all datapoints."""
-    k = scores.shape[1]
-    closer = cool(scores, capacity, spare, found, enough=enough, coldest=coldest)
-    ties = closer.undecided > jnp.maximum(enough, _MANY * k)
+    n, k = scores.shape
 
-    def untie(_: None) -> Plan:
-        stop = jnp.where(ties, enough, jnp.inf)
-        return break_ties(scores, capacity, spare, closer, spread=spread, enough=stop, slack=_ALIKE * coldest)
+    def attempt(state: tuple[Search, Plan, Array, Array]) -> tuple[Search, Plan, Array, Array]:
+        stands, _, _, attempts = state
+        hopeless = jnp.where(attempts == 0, _HOPELESS * spread, coldest)
+        stands = cool(scores, capacity, spare, stands, enough=enough, coldest=coldest, hopeless=hopeless)
+        ties = stands.undecided > jnp.maximum(enough, _MANY * k)
 
-    def decide(_: None) -> Plan:
-        return rounded(scores, capacity, spare, closer.prices)
+        def untie(_: None) -> tuple[Plan, Array]:
+            stop = jnp.where(ties, enough, jnp.inf)
+            return break_ties(scores, capacity, spare, stands, spread=spread, enough=stop, slack=_ALIKE * stands.tau)
 
-    plan = jax.lax.cond(ties, untie, decide, None)
-    done = repaired(scores, plan._replace(possible=jnp.isfinite(enough)))
+        def decide(_: None) -> tuple[Plan, Array]:
+            return rounded(scores, capacity, spare, stands.prices), jnp.array(True)
+
+        plan, settled = jax.lax.cond(ties & (attempts < _ATTEMPTS), untie, decide, None)
+        stands = stands._replace(passes=stands.passes + plan.steps)
+        return stands, plan, settled, attempts + 1
+
+    nobody, zero = jnp.zeros(k, jnp.int32), jnp.zeros((), jnp.int32)
+    nothing = Plan(jnp.zeros(n, jnp.int32), nobody, found.prices, nobody, jnp.array(True), zero)
+    first = (found, nothing, jnp.array(False), zero)
+    closer, plan, _, _ = jax.lax.while_loop(lambda state: ~state[2], attempt, first)
+    done = repaired(scores, plan._replace(steps=closer.passes, possible=jnp.isfinite(enough)))
     # Rounding piles up on the way; optimal prices satisfy `u_p <= u_j + costs[p, j]` on every edge.
     prices, _ = lowered(residual_costs(scores, done.assignment, done.holders > 0), done.prices)
     shifted = scores - prices
     regret = jnp.max(shifted, axis=1) - own_scores(shifted, done.assignment)
-    return done._replace(prices=prices, steps=done.steps + closer.passes), jnp.sum(jnp.maximum(regret, 0))
+    return done._replace(prices=prices), jnp.sum(jnp.maximum(regret, 0))

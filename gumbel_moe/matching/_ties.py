@@ -1,7 +1,6 @@
 """Many ties: prices cannot tell tied datapoints apart, a little noise can."""
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from gumbel_moe.matching._paths import lowered
@@ -17,12 +16,12 @@ _LAST = 1e-4
 
 def break_ties(
     scores: Array, capacity: Array, spare: Array | None, found: Search, *, spread: Array, enough: Array, slack: Array
-) -> Plan:
-    """A plan at nearly balanced loads for scores with many ties.
+) -> tuple[Plan, Array]:
+    """A plan at nearly balanced loads for scores with many ties, and whether it may be used.
 
     The best assignment for noisy scores decides between the experts that are within `slack` of the best one at the
     prices found. Whether the outcome is optimal for its loads is tested on the scores themselves (no negative cycle in
-    the residual graph); if it is not, plain rounding is returned.
+    the residual graph).
     """
     noise = _NOISE * spread
     noisy = scores + noise * _noise(scores)
@@ -31,9 +30,7 @@ def break_ties(
     plan = rounded(scores, capacity, spare, found.prices, best_expert(noisy - apart.prices), slack)
     costs = residual_costs(scores, plan.assignment, plan.holders > 0)
     prices, settled = lowered(costs, plan.prices)
-    plain = rounded(scores, capacity, spare, found.prices)
-    chosen = jax.tree.map(lambda a, b: jnp.where(settled, a, b), plan._replace(prices=prices), plain)
-    return chosen._replace(steps=apart.passes)
+    return plan._replace(prices=prices, steps=apart.passes), settled
 
 
 def _noise(scores: Array) -> Array:

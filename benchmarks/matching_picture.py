@@ -1,0 +1,43 @@
+"""Time of the matching against the number of datapoints, log-log, one line per solver."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
+
+def picture(rows: list[dict[str, Any]], path: Path) -> None:
+    """One panel per family; lines join the sizes with 64 experts, the other sizes are dots."""
+    mpl.rcParams["svg.hashsalt"] = "matching"
+    families = list(dict.fromkeys(row["family"] for row in rows))
+    solvers = list(dict.fromkeys(solver for row in rows for solver in row["seconds"]))
+    figure, panels = plt.subplots(1, len(families), figsize=(3.2 * len(families), 3.6), sharey=True, squeeze=False)
+    for panel, family in zip(panels[0], families, strict=True):
+        for number, solver in enumerate(solvers):
+            mine = [row for row in rows if row["family"] == family and solver in row["seconds"]]
+            line = [row for row in mine if row["k"] == 64]
+            dots = [row for row in mine if row["k"] != 64]
+            color = f"C{number}"
+            panel.plot(
+                [row["n"] for row in line],
+                [1e3 * row["seconds"][solver] for row in line],
+                marker="o",
+                color=color,
+                label=solver,
+            )
+            panel.plot(
+                [row["n"] for row in dots],
+                [1e3 * row["seconds"][solver] for row in dots],
+                ls="",
+                marker="x",
+                color=color,
+            )
+        panel.set(xscale="log", yscale="log", title=family, xlabel="datapoints n")
+        panel.grid(alpha=0.3)
+    panels[0, 0].set_ylabel("time in ms")
+    panels[0, -1].legend(fontsize="small")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
