@@ -66,7 +66,7 @@ def all_pairs(costs: Array) -> Array:
         through = jnp.min(best[:, :, None] + best[None], axis=1)
         return through, jnp.any(through < best), rounds + 1
 
-    most = (k - 1).bit_length()
+    most = max(k - 2, 0).bit_length()  # paths have up to k - 1 edges
     carry = (costs, jnp.array(True), jnp.zeros((), jnp.int32))
     best, _, _ = jax.lax.while_loop(lambda c: c[1] & (c[2] < most), square, carry)
     # Rounding can leave a cycle a hair below 0, where there is none in exact arithmetic.

@@ -16,7 +16,7 @@ _COOLING = 4.0
 _NEAR = 6.0  # the temperature falls once the Newton step moves no price difference by more than this many `tau`
 _DAMPING = 1.5
 _MAX_PASSES = 48
-_MANY = 1 / 8  # of the datapoints
+_HOPELESS_SHARE = 1 / 8  # of the datapoints
 _SMALL = 2**17  # scores; below, rows are reduced from the side of the experts, which is faster while all fits the cache
 
 
@@ -62,17 +62,21 @@ def cool(
         weights = jnp.exp(shifted - jnp.max(shifted, axis=experts, keepdims=True))
         probs = weights / jnp.sum(weights, axis=experts, keepdims=True)
         both = jax.lax.dot_general(probs, probs, (((1 - experts,), (1 - experts,)), ((), ())))
-        if spare is not None:
-            holders = spare.astype(scores.dtype) * jax.nn.softmax(-prices / tau)
-            both = both + jnp.outer(holders, holders) / jnp.maximum(spare, 1).astype(scores.dtype)
         # The curvature is a graph Laplacian; its diagonal is summed up, where a difference would lose all digits.
         links = jnp.where(jnp.eye(k, dtype=bool), 0, both)
         degree = jnp.sum(links, axis=1)
         load = degree + jnp.diagonal(both)
+        undecided = degree
+        if spare is not None:
+            weight = spare.astype(scores.dtype)
+            share = jax.nn.softmax(-prices / tau)
+            load = load + weight * share
+            links = links + weight * jnp.where(jnp.eye(k, dtype=bool), 0, jnp.outer(share, share))
+            degree = jnp.sum(links, axis=1)
         # Prices are only defined up to a constant; the rank-one term fixes it, the small ridge covers idle experts.
         hessian = jnp.diag(degree + 1e-6 * total / k) - links + total / k**2
         step = cho_solve(cho_factor(hessian), load - places) * tau
-        return step, jnp.sum(degree + jnp.abs(load - places)) / 2
+        return step, jnp.sum(undecided + jnp.abs(load - places)) / 2
 
     def advance(state: Search) -> Search:
         step, undecided = evaluate(state.prices, state.tau)
@@ -86,7 +90,7 @@ def cool(
         return Search(prices, tau, undecided, jnp.where(usable, state.passes + 1, most))
 
     def unfinished(state: Search) -> Array:
-        last = coldest if hopeless is None else jnp.where(state.undecided > _MANY * n, hopeless, coldest)
+        last = coldest if hopeless is None else jnp.where(state.undecided > _HOPELESS_SHARE * n, hopeless, coldest)
         return (state.undecided > enough) & (state.tau > last) & (state.passes < most)
 
     return jax.lax.while_loop(unfinished, advance, start)

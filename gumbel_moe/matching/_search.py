@@ -10,7 +10,7 @@ from gumbel_moe.matching._prices import Search, cool, start_at
 from gumbel_moe.matching._repair import Plan, repaired, rounded
 from gumbel_moe.matching._residual import residual_costs
 from gumbel_moe.matching._rows import count, own_scores
-from gumbel_moe.matching._start import COLD_START, centre_and_spread, first_temperature
+from gumbel_moe.matching._start import COLD_START, centre_and_spread, first_temperature, plausible
 from gumbel_moe.matching._ties import break_ties
 
 _CORE_ROWS = 8  # rows of the core per expert
@@ -24,15 +24,16 @@ _ROUNDING = 4  # scores this many units in the last place apart are the same
 
 
 def search(scores: Array, top: Array, capacity: Array, spare: Array | None, prices: Array | None) -> tuple[Plan, Array]:
-    """The best plan, and the regret left in it, `sum_i max_j (s[i, j] - u_j) - (s[i, z_i] - u_{z_i})`.
+    """The best plan, and the duality gap left in it by rounding, `sum_i max_j (s[i, j] - u_j) - (s[i, z_i] - u_{z_i})`.
 
+    Its prices are at least 0, and 0 where a place is free: there is no other term in the gap, and none is negative.
     `top` `(n,)` is the best score of every datapoint; `spare = sum(capacity) - n`, or None when that is 0.
     """
     n, k = scores.shape
     first, spread = centre_and_spread(scores, top)
     tau = COLD_START * spread
     if prices is not None:
-        first = jnp.where(jnp.all(jnp.isfinite(prices)), prices, first)
+        first = jnp.where(jnp.all(jnp.isfinite(prices)), plausible(scores, top, prices), first)
         tau = first_temperature(scores, capacity, first, spread)
     epsilon = float(jnp.finfo(scores.dtype).eps)
     coldest = epsilon**0.85 * spread
@@ -47,15 +48,16 @@ def search(scores: Array, top: Array, capacity: Array, spare: Array | None, pric
         return _with_everybody(scores, capacity, spare, found, spread, few, coldest)
 
     near, assignment, fits = match_core(scores, capacity, spare, found, size=size, enough=few, coldest=coldest)
-    shifted = scores - near.prices
+    holders = capacity - count(assignment, k)
+    prices = _from_zero(near.prices, holders)
+    shifted = scores - prices
     best = jnp.max(shifted, axis=1)
     regret = best - own_scores(shifted, assignment)
-    slack = _ROUNDING * epsilon * (jnp.max(jnp.abs(best)) + jnp.max(jnp.abs(near.prices)))
+    slack = _ROUNDING * epsilon * (jnp.max(jnp.abs(best)) + jnp.max(prices))
     settled = fits & jnp.all(regret <= slack)
 
     def accept(_: None) -> tuple[Plan, Array]:
-        holders = capacity - count(assignment, k)
-        return Plan(assignment, holders, near.prices, jnp.zeros_like(holders), fits, near.passes), jnp.sum(regret)
+        return Plan(assignment, holders, prices, jnp.zeros_like(holders), fits, near.passes), jnp.sum(regret)
 
     def go_on(_: None) -> tuple[Plan, Array]:
         # In a vmapped batch this is computed for all problems: no loop may start for those that are settled.
@@ -100,6 +102,12 @@ def _with_everybody(
     done = repaired(scores, plan._replace(steps=closer.passes, possible=jnp.isfinite(enough)))
     # Rounding piles up on the way; optimal prices satisfy `u_p <= u_j + costs[p, j]` on every edge.
     prices, _ = lowered(residual_costs(scores, done.assignment, done.holders > 0), done.prices)
+    prices = _from_zero(prices, done.holders)
     shifted = scores - prices
     regret = jnp.max(shifted, axis=1) - own_scores(shifted, done.assignment)
-    return done._replace(prices=prices), jnp.sum(jnp.maximum(regret, 0))
+    return done._replace(prices=prices), jnp.sum(regret)
+
+
+def _from_zero(prices: Array, holders: Array) -> Array:
+    """Prices shifted so that the least is 0; place-holders sit at the least one, exactly so without rounding."""
+    return jnp.where(holders > 0, 0, prices - jnp.min(prices))

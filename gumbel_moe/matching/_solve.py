@@ -117,8 +117,9 @@ def solve_one(scores: Array, capacity: Array, prices: Array | None = None, *, fu
     # More than n + 1 places are never told apart: an expert with room for all still has a free place.
     capacity = jnp.clip(capacity, 0, n + 1)
     spare = jnp.sum(capacity, dtype=jnp.int32) - n
-    top = jnp.max(scores, axis=1)  # NaN where there is one
-    sound = jnp.all(top < jnp.inf)
+    top = jnp.max(scores, axis=1)  # may have dropped a NaN, which the sum below brings back
+    total = jnp.sum(scores - jnp.where(jnp.isfinite(top), top, 0)[:, None])
+    sound = jnp.all(top < jnp.inf) & ~jnp.isnan(total)
     solvable = sound & (spare >= 0) & jnp.all(top > -jnp.inf)
     # An insoluble problem becomes a trivial one, so that it cannot hold up the loops.
     scores = jnp.where(solvable, scores, 0)
@@ -129,15 +130,12 @@ def solve_one(scores: Array, capacity: Array, prices: Array | None = None, *, fu
         plan, regret = two_experts(scores, capacity)
     else:
         plan, regret = search(scores, jnp.where(solvable, top, 0), capacity, spare, prices)
-    prices = plan.prices - jnp.min(plan.prices)
-    # Dual minus primal value, as a sum of terms that are each at least 0: no cancellation of large totals.
-    gap = regret + jnp.sum(prices * plan.holders.astype(prices.dtype))
     value = jnp.sum(own_scores(scores, plan.assignment))
     solved = solvable & plan.possible
     return Matching(
         assignment=jnp.where(solved, plan.assignment, -1),
-        prices=jnp.where(solved, prices, jnp.nan),
+        prices=jnp.where(solved, plan.prices, jnp.nan),
         value=jnp.where(solved, value, jnp.where(sound, -jnp.inf, jnp.nan)),
-        gap=jnp.where(solved, gap, jnp.nan),
+        gap=jnp.where(solved, regret, jnp.nan),
         steps=plan.steps,
     )

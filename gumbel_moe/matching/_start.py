@@ -22,6 +22,16 @@ def centre_and_spread(scores: Array, top: Array) -> tuple[Array, Array]:
     return centre - jnp.min(centre), jnp.mean(jnp.max(below - centre, axis=1))
 
 
+def plausible(scores: Array, top: Array, prices: Array) -> Array:
+    """The given prices, from 0 and cut off at the largest difference of two scores of a datapoint.
+
+    Optimal prices need not differ by more, and the way back from wild ones is long and costs precision.
+    """
+    below = scores - top[:, None]
+    widest = -jnp.min(jnp.where(below > -jnp.inf, below, 0))
+    return jnp.clip(prices - jnp.min(prices), 0, widest)
+
+
 def first_temperature(scores: Array, capacity: Array, prices: Array, spread: Array) -> Array:
     """In proportion to the datapoints that rounding at the given `prices` sends to overfull experts."""
     n, k = scores.shape

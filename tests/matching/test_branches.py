@@ -1,0 +1,76 @@
+"""Every way through the search of a large problem is taken by some problem here, and gives POT's optimum."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from gumbel_moe.matching import _search
+from gumbel_moe.matching._solve import solve_one
+from tests.matching import large_problems
+from tests.matching.large_problems import FAMILIES, check
+
+ALL = list(itertools.product([(512, 5, "even"), (512, 5, "loose"), (1024, 8, "even")], [*FAMILIES, "mixed"], range(12)))
+
+
+class Watch:
+    """Tells what happened in a solve: of `lax.cond`, only the branch that is taken calls back."""
+
+    def __init__(self, patch):
+        self.seen = {"match_core": [], "_with_everybody": [], "break_ties": []}
+        # A function of its own, as jit remembers what it traced: with the callbacks here, without them elsewhere.
+        self.solve = jax.jit(lambda *problem, full: solve_one(*problem, full=full), static_argnames="full")
+        looks = [lambda out: out[2], lambda _: True, lambda out: out[1]]
+        for name, look in zip(self.seen, looks, strict=True):
+            patch.setattr(_search, name, self.watched(name, getattr(_search, name), look))
+
+    def watched(self, name, function, look):
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            out = function(*args, **kwargs)
+            jax.debug.callback(lambda value: self.seen[name].append(value.item()), look(out))
+            return out
+
+        return wrapper
+
+    def __call__(self, s, capacity):
+        for events in self.seen.values():
+            events.clear()
+        match = self.solve(s, jnp.asarray(capacity, jnp.int32), full=int(capacity.sum()) == len(s))
+        jax.block_until_ready(match)
+        jax.effects_barrier()
+        [fits] = self.seen["match_core"]
+        everybody = bool(self.seen["_with_everybody"])
+        # Callbacks may come out of order; only the last attempt can have settled it.
+        return match, fits, everybody, tuple(sorted(self.seen["break_ties"]))
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    return Watch(monkeypatch)
+
+
+def test_every_way_is_taken_and_leads_to_the_optimum(watch):
+    cores, ties = set(), set()
+    for (n, k, kind), family, seed in ALL:
+        s = large_problems.scores(family, n, k, seed)
+        capacity = large_problems.capacities(kind, n, k)
+        match, fits, everybody, attempts = watch(s, capacity)
+        check(s, capacity, match, 1e-6)
+        assert fits or everybody  # an assignment of the core that has no room is never accepted
+        assert everybody or not attempts
+        cores.add("accepted" if not everybody else "rejected" if fits else "without room")
+        ties.add(attempts)
+    assert cores == {"accepted", "rejected", "without room"}
+    # No ties; broken at the first or the second attempt; neither was optimal; no ties any more after the first.
+    assert ties == {(), (True,), (False, True), (False, False), (False,)}
+
+
+@pytest.mark.slow
+def test_the_typical_way(watch):
+    capacity = large_problems.capacities("even", 1024, 8)
+    for family, seed in itertools.product([*FAMILIES[:3], "ties"], range(12)):
+        _, _, everybody, attempts = watch(large_problems.scores(family, 1024, 8, seed), capacity)
+        assert (everybody, attempts) == ((True, (True,)) if family == "ties" else (False, ()))

@@ -1,0 +1,39 @@
+"""The sequential work is reported, and bounded."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gumbel_moe.matching import solve_matching
+from gumbel_moe.matching._prices import _MAX_PASSES
+from gumbel_moe.matching._search import _ATTEMPTS
+from tests.matching import large_problems, problems
+
+# A first search; its continuation in the core, or with everybody before each attempt at breaking ties and after the
+# last; the search with noise of each attempt.
+MOST_SEARCHES = 1 + (_ATTEMPTS + 1) + _ATTEMPTS
+
+
+@pytest.mark.parametrize(("n", "k"), [(96, 4), (384, 6)])
+def test_bound(n, k):
+    solve = jax.jit(solve_matching)
+    for family, kind, seed in itertools.product(problems.FAMILIES, problems.CAPACITIES, range(3)):
+        capacity = np.minimum(problems.capacities(kind, n, k, seed), n + 1)
+        match = solve(jnp.asarray(problems.scores(family, n, k, seed), float), capacity)
+        assert match.steps.dtype == jnp.int32
+        spare = capacity.sum() - n
+        # Scores that are all the same, as those that stand in for an insoluble problem, may need nothing at all.
+        trivial = family == "constant" or jnp.isneginf(match.value)
+        assert (0 if trivial else 1) <= match.steps <= MOST_SEARCHES * _MAX_PASSES + n + spare
+
+
+def test_random_problems_take_few_steps():
+    for family, seed in itertools.product(["random", "random3", "skewed"], range(6)):
+        assert solve_matching(large_problems.scores(family, 4096, 16, seed), 256).steps < 30
+
+
+def test_two_experts_take_one():
+    assert solve_matching(jnp.asarray(problems.scores("normal", 50, 2, 0), float), 25).steps == 1
