@@ -30,7 +30,7 @@ def match_core(
     fits = (found.undecided <= size) & jnp.all(places >= 0)
 
     start = found._replace(undecided=jnp.full_like(found.undecided, jnp.inf))
-    near = cool(core, places, spare, start, enough=jnp.where(fits, enough, jnp.inf), coldest=coldest)
+    near = cool(core, places, start, full=spare is None, enough=jnp.where(fits, enough, jnp.inf), coldest=coldest)
     plan = rounded(core, places, spare, near.prices)
     plan = repaired(core, plan._replace(possible=fits))
     costs = residual_costs(core, plan.assignment, plan.holders > 0)

@@ -37,18 +37,17 @@ def start_at(prices: Array, tau: Array) -> Search:
 def cool(
     scores: Array,
     places: Array,
-    spare: Array | None,
     start: Search,
     *,
+    full: bool,
     enough: Array | float,
     coldest: Array,
     hopeless: Array | None = None,
 ) -> Search:
     """Follow the minimum of the smoothed dual to lower temperatures, until at most `enough` datapoints are in question.
 
-    `places` `(k,)` is the room at every expert. `spare = sum(places) - n` place-holders of score 0 fill the free
-    places, one row of that weight; None when there are none. Stops at the temperature `coldest`, too, and where many
-    datapoints are still in question already at `hopeless`.
+    `places` `(k,)` is the room at every expert, and `full` says that all of it is needed; else prices are at least 0.
+    Stops at the temperature `coldest`, too, and where many datapoints are still in question already at `hopeless`.
     """
     n, k = scores.shape
     places = places.astype(scores.dtype)
@@ -65,18 +64,20 @@ def cool(
         # The curvature is a graph Laplacian; its diagonal is summed up, where a difference would lose all digits.
         links = jnp.where(jnp.eye(k, dtype=bool), 0, both)
         degree = jnp.sum(links, axis=1)
-        load = degree + jnp.diagonal(both)
-        undecided = degree
-        if spare is not None:
-            weight = spare.astype(scores.dtype)
-            share = jax.nn.softmax(-prices / tau)
-            load = load + weight * share
-            links = links + weight * jnp.where(jnp.eye(k, dtype=bool), 0, jnp.outer(share, share))
-            degree = jnp.sum(links, axis=1)
-        # Prices are only defined up to a constant; the rank-one term fixes it, the small ridge covers idle experts.
-        hessian = jnp.diag(degree + 1e-6 * total / k) - links + total / k**2
-        step = cho_solve(cho_factor(hessian), load - places) * tau
-        return step, jnp.sum(undecided + jnp.abs(load - places)) / 2
+        surplus = degree + jnp.diagonal(both) - places
+        # Prices are only defined up to a constant, which this fixes; the small ridge covers idle experts.
+        gauge = total / k**2
+        if not full:
+            # An expert of price 0 with room stays out of it; the constant is fixed as soon as there is one.
+            bound = (prices <= 0) & (surplus <= 0)
+            surplus = jnp.where(bound, 0, surplus)
+            gauge = jnp.where(jnp.any(bound), 0, gauge)
+            outside = bound[:, None] | bound
+            links = jnp.where(outside, 0, links)
+            gauge = jnp.where(outside, 0, gauge)
+        hessian = jnp.diag(degree + 1e-6 * total / k) - links + gauge
+        step = cho_solve(cho_factor(hessian), surplus) * tau
+        return step, jnp.sum(degree + jnp.abs(surplus)) / 2
 
     def advance(state: Search) -> Search:
         step, undecided = evaluate(state.prices, state.tau)
@@ -86,6 +87,9 @@ def cool(
         length = jnp.where(near, 1, jnp.minimum(1, _DAMPING * jnp.log1p(far) / far))
         usable = jnp.isfinite(far)
         prices = jnp.where(usable, state.prices + length * step, state.prices)
+        if not full:
+            prices = jnp.maximum(prices, 0)
+            prices = prices - jnp.min(prices)
         tau = jnp.where(near & (undecided > enough), state.tau / _COOLING, state.tau)
         return Search(prices, tau, undecided, jnp.where(usable, state.passes + 1, most))
 

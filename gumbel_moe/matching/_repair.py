@@ -39,8 +39,7 @@ def rounded(
     """Datapoints at their best expert for the prices, holders in the free places of the cheapest experts.
 
     A datapoint stays at its `preferred` expert where that is within `slack` of the best one. Holders may sit only at
-    the lowest price, so the cheapest experts are first raised to one common level: the lowest at which their free
-    places held all the holders. Holders that find no room there after that are excess, as datapoints would be.
+    the lowest price; those that find no room there are excess, as datapoints would be.
     """
 
     def choose(shifted: Array) -> Array:
@@ -53,16 +52,8 @@ def rounded(
     assignment = choose(scores - prices)
     holders = jnp.zeros(k, jnp.int32)
     if spare is not None:
-
-        def free_places(assignment: Array) -> Array:
-            return jnp.maximum(capacity - count(assignment, k), 0)
-
-        order = jnp.argsort(prices)
-        held = jnp.cumsum(free_places(assignment)[order], dtype=jnp.int32)
-        prices = jnp.maximum(prices, prices[order][jnp.argmax(held >= spare)])
-        assignment = choose(scores - prices)
         cheapest = prices <= jnp.min(prices)
-        free = jnp.where(cheapest, free_places(assignment), 0)
+        free = jnp.where(cheapest, jnp.maximum(capacity - count(assignment, k), 0), 0)
         holders = jnp.clip(spare - (jnp.cumsum(free, dtype=jnp.int32) - free), 0, free)
         holders = holders.at[jnp.argmax(cheapest)].add(spare - jnp.sum(holders, dtype=jnp.int32))
     excess = count(assignment, k) + holders - capacity

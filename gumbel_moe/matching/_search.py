@@ -39,14 +39,12 @@ def search(scores: Array, top: Array, capacity: Array, spare: Array | None, pric
     coldest = epsilon**0.85 * spread
     few = jnp.asarray(_FEW * k, scores.dtype)
     size = _CORE_ROWS * k
-    with_core = n >= _CORE_WORTHWHILE * size
-    enough = size / 2 if with_core else few
-    found = cool(
-        scores, capacity, spare, start_at(first, tau), enough=enough, coldest=coldest, hopeless=_HOPELESS * spread
-    )
-    if not with_core:
+    found = start_at(first, tau)
+    if n < _CORE_WORTHWHILE * size:
         return _with_everybody(scores, capacity, spare, found, spread, few, coldest)
 
+    full, hopeless = spare is None, _HOPELESS * spread
+    found = cool(scores, capacity, found, full=full, enough=size / 2, coldest=coldest, hopeless=hopeless)
     near, assignment, fits = match_core(scores, capacity, spare, found, size=size, enough=few, coldest=coldest)
     holders = capacity - count(assignment, k)
     prices = _from_zero(near.prices, holders)
@@ -81,7 +79,7 @@ def _with_everybody(
     def attempt(state: tuple[Search, Plan, Array, Array]) -> tuple[Search, Plan, Array, Array]:
         stands, _, _, attempts = state
         hopeless = jnp.where(attempts == 0, _HOPELESS * spread, coldest)
-        stands = cool(scores, capacity, spare, stands, enough=enough, coldest=coldest, hopeless=hopeless)
+        stands = cool(scores, capacity, stands, full=spare is None, enough=enough, coldest=coldest, hopeless=hopeless)
         ties = stands.undecided > jnp.maximum(enough, _MANY * k)
 
         def untie(_: None) -> tuple[Plan, Array]:

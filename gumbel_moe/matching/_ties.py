@@ -26,7 +26,9 @@ def break_ties(
     noise = _NOISE * spread
     noisy = scores + noise * _noise(scores)
     warmest = _FIRST * noise
-    apart = cool(noisy, capacity, spare, start_at(found.prices, warmest), enough=enough, coldest=_LAST * warmest)
+    apart = cool(
+        noisy, capacity, start_at(found.prices, warmest), full=spare is None, enough=enough, coldest=_LAST * warmest
+    )
     plan = rounded(scores, capacity, spare, found.prices, best_expert(noisy - apart.prices), slack)
     costs = residual_costs(scores, plan.assignment, plan.holders > 0)
     prices, settled = lowered(costs, plan.prices)

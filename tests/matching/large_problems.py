@@ -27,6 +27,8 @@ def scores(family, n, k, seed):
         case "mixed":
             # Half the rows tie, the other half have an order far finer than any noise that breaks the ties.
             s = rng.integers(0, 10, size=(n, k)) + 1e-4 * normal * (np.arange(n) % 2)[:, None]
+        case "half":
+            s = np.where((np.arange(n) % 2)[:, None], normal + gumbel, rng.integers(0, 3, size=(n, k)))
         case _:
             raise ValueError(family)
     return jnp.asarray(s, float)

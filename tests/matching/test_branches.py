@@ -12,7 +12,9 @@ from gumbel_moe.matching._solve import solve_one
 from tests.matching import large_problems
 from tests.matching.large_problems import FAMILIES, check
 
-ALL = list(itertools.product([(512, 5, "even"), (512, 5, "loose"), (1024, 8, "even")], [*FAMILIES, "mixed"], range(12)))
+ALL = list(
+    itertools.product([(512, 5, "even"), (512, 5, "loose"), (1024, 8, "even")], [*FAMILIES, "mixed", "half"], range(12))
+)
 
 
 class Watch:

@@ -90,6 +90,7 @@ def test_vmap_over_scores_or_prices(batch):
     np.testing.assert_allclose(every_start, jnp.full(6, cold.value[0, 0]), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_own_prices_save_steps():
     def steps(family):
         cold_steps, warm_steps = 0, 0
