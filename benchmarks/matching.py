@@ -1,11 +1,12 @@
 """Exact capacitated matching side by side with its peers, in one run: medians of interleaved repetitions.
 
     python -m benchmarks.matching [--sizes 1024x16,16384x64] [--families random,ties] [--repeats 15] [--seed 0]
-                                  [--out benchmarks/results]
+                                  [--resume] [--out benchmarks/results] [--images docs/images]
 
 Every solver gets the same scores and the same equal capacities: logits plus Gumbel noise, or the harder families. Each
 repetition calls every solver twice and times the second call, so that no solver pays for the memory of the one before.
-Compile time is left out and reported on its own. Writes `matching.json` and, beside it, a picture of time against `n`.
+Compile time is left out and reported on its own. Writes `matching.json` after every row, and a picture of time
+against `n`. A run that was interrupted goes on with `--resume`.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from tqdm import tqdm
 
 from benchmarks import matching_peers as peers
 from benchmarks._machine import machine
+from benchmarks.matching_picture import picture
 from benchmarks.matching_problems import FAMILIES, family
 from gumbel_moe.distributions import GumbelMatching
 from gumbel_moe.matching import exchange_distances, solve_matching
@@ -31,7 +33,7 @@ OURS = "gumbel_moe"
 IN_PROGRAM_NAME = "gumbel_moe in a program"  # a call from Python has a fixed cost, which counts for small problems
 IN_PROGRAM, IN_PROGRAM_LIMIT = 8, 4096  # problems in the program, and datapoints at most
 BATCH = (64, 256, 8)
-PATIENCE = 3.0  # seconds: what would take longer is repeated less often
+PATIENCE = 2.0  # seconds: what would take longer is repeated less often
 
 
 def seconds(calls: dict[str, Callable[[], Any]], repeats: int, label: str) -> dict[str, float]:
@@ -152,41 +154,58 @@ def exponent(rows: list[dict[str, Any]], name: str, k: int, solver: str) -> floa
 
 
 def main() -> None:
-    """Run the tables, print them, write them as JSON and as a picture."""
+    """Time what is missing, write it down, draw the picture."""
     parser = argparse.ArgumentParser(description="Exact matching against its peers.")
     parser.add_argument("--sizes", default=SIZES, help="comma-separated n x k")
     parser.add_argument("--families", default=",".join(FAMILIES))
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="keep the rows that the last run has written")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--images", type=Path, default=Path("docs/images"))
     args = parser.parse_args()
 
     on_gpu = jax.default_backend() != "cpu"
+    path = args.out / "matching.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table: dict[str, Any] = {
+        "machine": {**machine(), **({} if on_gpu else peers.versions())},
+        "settings": {"repeats": args.repeats, "seed": args.seed},
+        "rows": [],
+        "draws": [],
+        "batch": None,
+    }
+    if args.resume and path.exists():
+        table = json.loads(path.read_text())
+
+    def save() -> None:
+        draft = path.with_suffix(".part")
+        draft.write_text(json.dumps(table, indent=1) + "\n")
+        draft.replace(path)
+
     sizes = [tuple(int(part) for part in size.split("x")) for size in args.sizes.split(",")]
-    rows = []
+    done = {(row["n"], row["k"], row["family"]) for row in table["rows"]}
     for n, k in sizes:
         for name in args.families.split(","):
+            if (n, k, name) in done:
+                continue
             row = solver_row(name, n, k, args.repeats, args.seed, on_gpu)
-            rows.append(row)
+            table["rows"].append(row)
+            save()
             times = "  ".join(f"{solver} {1e3 * value:.2f}" for solver, value in row["seconds"].items())
             print(f"{name:10} {n:6} {k:3}  ms: {times}  steps {row['steps']}", flush=True)
-    draws = [draw_row(n, k, args.repeats, args.seed) for n, k in sizes if k > 2]
-    batch = batch_row(*BATCH, args.repeats, args.seed, on_gpu)
-    growth = {solver: exponent(rows, "random", 64, solver) for solver in ((OURS,) if on_gpu else (OURS, "POT"))}
-    table = {
-        "machine": {**machine(), **({} if on_gpu else peers.versions())},
-        "rows": rows,
-        "draws": draws,
-        "batch": batch,
-        "exponent_in_n_at_64_experts": growth,
+    for n, k in sizes:
+        if k > 2 and (n, k) not in {(row["n"], row["k"]) for row in table["draws"]}:
+            table["draws"].append(draw_row(n, k, args.repeats, args.seed))
+            save()
+    table["batch"] = table["batch"] or batch_row(*BATCH, args.repeats, args.seed, on_gpu)
+    growth = {
+        solver: exponent(table["rows"], "random", 64, solver) for solver in ((OURS,) if on_gpu else (OURS, "POT"))
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    args.out.joinpath("matching.json").write_text(json.dumps(table, indent=1) + "\n")
-    print(json.dumps({"draws": draws, "batch": batch, "exponent": growth}, indent=1))
+    table["exponent_in_n_at_64_experts"] = growth
+    save()
     if not on_gpu:
-        from benchmarks.matching_picture import picture
-
-        picture(rows, args.out / "matching.svg")
+        picture(table["rows"], args.images / "matching_speed.png")
 
 
 if __name__ == "__main__":

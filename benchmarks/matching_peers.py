@@ -16,8 +16,7 @@ import optax
 import ot
 from scipy.optimize import linear_sum_assignment
 
-EXPANDED_LIMIT = 4096  # datapoints: the peers for square problems hold n x n scores
-OPTAX_LIMIT = 1024
+EXPANDED_LIMIT = 1024  # datapoints: the peers for square problems hold n x n scores
 FLOW_LIMIT = 1_200_000  # arcs
 _INTEGER_STEPS = 1e6  # OR-tools wants integer costs: this many steps per unit of score
 
@@ -48,12 +47,11 @@ def solvers(scores: np.ndarray, capacity: int) -> dict[str, Callable[[], float]]
     if n <= EXPANDED_LIMIT:
         expanded = np.repeat(np.asarray(scores, np.float64), capacity, axis=1)
         calls["SciPy"] = lambda: _scipy(expanded)
+        calls["optax"] = _optax(scores, capacity)
         lap = _optional("lap")
         if lap is not None:
             costs = -expanded
             calls["lapx"] = lambda: float(-lap.lapjv(costs, return_cost=True)[0])
-    if n <= OPTAX_LIMIT:
-        calls["optax"] = _optax(scores, capacity)
     min_cost_flow = _optional("ortools.graph.python.min_cost_flow")
     if n * k <= FLOW_LIMIT and min_cost_flow is not None:
         calls["OR-tools"] = _flow(min_cost_flow, scores, capacity)

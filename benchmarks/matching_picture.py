@@ -3,16 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
+import matplotlib
+
+matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
     """One panel per family; lines join the sizes with 64 experts, the other sizes are dots."""
-    mpl.rcParams["svg.hashsalt"] = "matching"
     families = list(dict.fromkeys(row["family"] for row in rows))
     solvers = list(dict.fromkeys(solver for row in rows for solver in row["seconds"]))
-    figure, panels = plt.subplots(1, len(families), figsize=(3.2 * len(families), 3.6), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(1, len(families), figsize=(2.8 * len(families), 3.4), sharey=True, squeeze=False)
     for panel, family in zip(panels[0], families, strict=True):
         for number, solver in enumerate(solvers):
             mine = [row for row in rows if row["family"] == family and solver in row["seconds"]]
@@ -39,5 +40,5 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
     panels[0, -1].legend(fontsize="small")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -59,7 +59,8 @@ def search(scores: Array, top: Array, capacity: Array, spare: Array | None, pric
 
     def go_on(_: None) -> tuple[Plan, Array]:
         # In a vmapped batch this is computed for all problems: no loop may start for those that are settled.
-        return _with_everybody(scores, capacity, spare, found, spread, jnp.where(settled, jnp.inf, few), coldest)
+        before = found._replace(passes=near.passes)
+        return _with_everybody(scores, capacity, spare, before, spread, jnp.where(settled, jnp.inf, few), coldest)
 
     return jax.lax.cond(settled, accept, go_on, None)
 

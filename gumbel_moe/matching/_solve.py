@@ -28,7 +28,7 @@ class Matching(NamedTuple):
     gap: Array
     """`(...,)` duality gap at `prices`, at least 0 and 0 but for rounding: the certificate of optimality."""
     steps: Array
-    """`(...,)` int32: sequential work done, in passes over the scores plus augmenting paths."""
+    """`(...,)` int32: sequential work done: passes over the scores or a core of them, plus augmenting paths."""
 
 
 def solve_matching(scores: ArrayLike, capacity: ArrayLike, *, prices: ArrayLike | None = None) -> Matching:
