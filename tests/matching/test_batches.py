@@ -98,6 +98,7 @@ def test_no_gradient_flows_through_vmap(batch):
     np.testing.assert_array_equal(jax.grad(total)(batch), jnp.zeros_like(batch))
 
 
+@pytest.mark.slow
 def test_exchange_distances_at_once(batch, looped):
     capacity = jnp.tile(rows("loose"), (len(batch), 1)).at[::2].set(rows("even")[0])
     assignment = looped(batch, capacity).assignment.at[3, 0].set(-1)

@@ -14,7 +14,8 @@ from tests.matching.large_problems import FAMILIES, KINDS, check
 RELATIVE = {False: 1e-6, True: 1e-12}
 
 
-@pytest.mark.parametrize(("n", "k"), [(1024, 8), pytest.param(2048, 5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "k"), [(1024, 8), (2048, 5)])
 def test_full_capacities(n, k, x64):
     for family, kind, seed in itertools.product(FAMILIES, ["even", "uneven"], [0, 1]):
         s = large_problems.scores(family, n, k, seed)

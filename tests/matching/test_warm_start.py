@@ -11,7 +11,13 @@ from gumbel_moe.matching import solve_matching
 from tests.matching import large_problems, problems
 
 FAMILIES = ["random", "skewed", "ties", "clustered", "mixed"]
-STARTS = ["own", "zero", "near", "wild", "nan", "inf", "one_nan"]
+STARTS = [
+    "own",
+    "zero",
+    "wild",
+    "one_nan",
+    *(pytest.param(kind, marks=pytest.mark.slow) for kind in ["near", "nan", "inf"]),
+]
 
 
 def start(kind, own):
