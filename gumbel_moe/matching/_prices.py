@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.linalg import cho_factor, cho_solve
 
-_COOLING = 4.0
+_COOLING = 4.0  # the temperature falls by this factor
 _NEAR = 6.0  # the temperature falls once the Newton step moves no price difference by more than this many `tau`
-_DAMPING = 1.5
+_DAMPING = 1.5  # a step far beyond that is cut to this many `tau` times the logarithm of its length
 _MAX_PASSES = 48
-_HOPELESS_SHARE = 1 / 8  # of the datapoints
+_HOPELESS_SHARE = 1 / 8  # of the datapoints in question: many, which warrants the early stop
 _SMALL = 2**17  # scores; below, rows are reduced from the side of the experts, which is faster while all fits the cache
 
 
