@@ -19,7 +19,7 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "k", "limit"),
     [
-        (1024, 16, 0.05),
+        pytest.param(1024, 16, 0.05, marks=SLOW),
         (8, 8, 0.3),
         pytest.param(64, 8, 0.05, marks=SLOW),
         pytest.param(32, 32, 0.3, marks=SLOW),
@@ -42,7 +42,8 @@ def test_equal_logits(n, k, limit):
     assert np.median(error) < limit
 
 
-@pytest.mark.parametrize(("capacity", "n"), [((2, 1, 1, 2), 4), pytest.param((1, 1, 1, 1), 4, marks=SLOW)])
+@SLOW
+@pytest.mark.parametrize(("capacity", "n"), [((2, 1, 1, 2), 4), ((1, 1, 1, 1), 4)])
 @pytest.mark.parametrize("scale", [1.0, 5.0])
 def test_probabilities_sum_to_one_beyond_quadrature(capacity, n, scale):
     """All outcomes by sampling. Their errors share the price vectors, so they are added rather than averaged out."""

@@ -17,7 +17,7 @@ from tests.matching import large_problems, problems
 MOST_SEARCHES = 1 + 1 + (_ATTEMPTS + 1) + _ATTEMPTS
 
 
-@pytest.mark.parametrize(("n", "k"), [(96, 4), (384, 6)])
+@pytest.mark.parametrize(("n", "k"), [pytest.param(96, 4, marks=pytest.mark.slow), (384, 6)])
 def test_bound(n, k):
     solve = jax.jit(solve_matching)
     for family, kind, seed in itertools.product(problems.FAMILIES, problems.CAPACITIES, range(3)):

@@ -16,7 +16,7 @@ def batch():
     return jnp.asarray(np.stack([problems.scores(f, 18, 4, 0) for f in families]).reshape(2, 3, 18, 4), jnp.float32)
 
 
-@pytest.mark.parametrize("capacity", [5, (6, 4, 5, 3), (18, 1, 1, 1)])
+@pytest.mark.parametrize("capacity", [5, (6, 4, 5, 3), pytest.param((18, 1, 1, 1), marks=pytest.mark.slow)])
 def test_leading_axes_equal_single_problems(batch, capacity):
     match = solve_matching(batch, capacity)
     distances = exchange_distances(batch, match.assignment, capacity)
