@@ -9,6 +9,7 @@ from numpyro.distributions import Distribution, constraints
 
 from gumbel_moe._checks import check_capacity, check_matrix
 from gumbel_moe.distributions._constraints import capacities, logits_matrix
+from gumbel_moe.distributions._discrete_samplers import refuse_discrete_samplers
 
 # A decorator for `support`; NumPyro types its arguments by their default value.
 assignment_support: Any = constraints.dependent_property(is_discrete=True, event_dim=1)  # pyright: ignore
@@ -31,6 +32,12 @@ class AssignmentDistribution(Distribution):
     def num_experts(self) -> int:
         """The number `k` of experts."""
         return self.logits.shape[-1]
+
+    @property
+    def has_enumerate_support(self) -> bool:
+        """False: an assignment has no support that could be listed entry by entry."""
+        refuse_discrete_samplers(type(self).__name__)
+        return False
 
     @classmethod
     def infer_shapes(cls, logits: tuple[int, ...], capacity: tuple[int, ...] = ()) -> tuple[tuple, tuple]:
