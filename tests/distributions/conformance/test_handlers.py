@@ -94,7 +94,7 @@ def test_log_density(cls):
         assert density(handlers.scale(program, 2.5), latent) == pytest.approx(2.5 * expected.sum(), rel=1e-5)
         assert density(handlers.mask(program, mask=jnp.array(mask)), latent) == pytest.approx(expected[mask].sum())
         assert density(handlers.mask(program, mask=False), latent) == 0
-        assert density(handlers.block(program), latent) == 0
+        assert density(handlers.block(handlers.seed(program, KEY)), latent) == 0
 
 
 @BOTH
@@ -119,5 +119,5 @@ def test_without_a_plate(cls):
     sites = handlers.trace(handlers.seed(lambda: numpyro.sample("z", shared(cls).to_event(1)), KEY)).get_trace()
     assert sites["z"]["value"].shape == (3, 4)
     assert sites["z"]["fn"].log_prob(VALUE).shape == ()
-    many = handlers.seed(lambda: numpyro.sample("z", shared(cls), sample_shape=(2,)), KEY)()
+    many = jax.eval_shape(handlers.seed(lambda: numpyro.sample("z", shared(cls), sample_shape=(2,)), KEY))
     assert many.shape == (2, 3, 4)

@@ -33,8 +33,8 @@ def test_format_shapes(cls):
 @BOTH
 def test_relations(cls):
     relations = get_model_relations(model, (cls,), {"obs": LOGITS[:, :, 0]})
-    assert relations["sample_param"]["z"] == ["scale"]
-    assert relations["sample_param"]["y"] == ["z"]
+    assert relations["sample_sample"]["z"] == ["scale"]
+    assert relations["sample_sample"]["y"] == ["z"]
     assert relations["sample_dist"]["z"] == cls.__name__
     assert relations["plate_sample"] == {"batch": ["z", "y"]}
     assert relations["observed"] == ["y"]

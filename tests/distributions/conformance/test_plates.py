@@ -8,7 +8,7 @@ import pytest
 from numpyro import handlers
 from numpyro.infer.util import log_density
 
-from tests.distributions.conformance.cases import BOTH, KEY, LOGITS, VALUE, shared
+from tests.distributions.conformance.cases import BOTH, BOTH_ONE_SLOW, KEY, LOGITS, VALUE, shared
 
 
 def draw(program):
@@ -23,8 +23,17 @@ def test_plate_expands_a_single_distribution(cls):
 
     site = draw(program)
     assert (site["fn"].batch_shape, site["value"].shape) == ((3,), (3, 4))
-    expected = [cls(LOGITS[0], 2).log_prob(value) for value in VALUE]
-    np.testing.assert_allclose(log_density(program, (), {}, {"z": VALUE})[0], sum(expected), rtol=1e-5)
+    assert jax.eval_shape(lambda: log_density(program, (), {}, {"z": VALUE})[0]).shape == ()
+
+
+@BOTH_ONE_SLOW
+def test_density_of_an_expanded_distribution(cls):
+    def program():
+        with numpyro.plate("batch", 3):
+            numpyro.sample("z", cls(LOGITS[0], 2))
+
+    expected = cls(np.stack([LOGITS[0]] * 3), 2).log_prob(VALUE).sum()
+    np.testing.assert_allclose(log_density(program, (), {}, {"z": VALUE})[0], expected, rtol=1e-5)
 
 
 @BOTH

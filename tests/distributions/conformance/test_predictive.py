@@ -8,7 +8,7 @@ import numpyro.distributions as dist
 import pytest
 from numpyro.infer import Predictive, log_likelihood
 
-from tests.distributions.conformance.cases import BOTH, KEY, LOGITS, VALUE, shared
+from tests.distributions.conformance.cases import BOTH, BOTH_ONE_SLOW, KEY, LOGITS, VALUE, shared
 
 
 def model(cls, obs=None):
@@ -54,7 +54,7 @@ def test_posterior_assignments(cls):
     np.testing.assert_array_equal(draws["expert"], samples["z"])
 
 
-@BOTH
+@BOTH_ONE_SLOW
 def test_log_likelihood(cls):
     shift = np.stack([np.zeros((4, 2), np.float32), LOGITS[0]])
     actual = log_likelihood(model, {"shift": shift}, cls, obs=VALUE)["z"]
