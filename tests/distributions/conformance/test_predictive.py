@@ -8,6 +8,7 @@ import numpyro.distributions as dist
 import pytest
 from numpyro.infer import Predictive, log_likelihood
 
+from gumbel_moe.distributions import GumbelMatching, SkipAssignment
 from tests.distributions.conformance.cases import BOTH, BOTH_ONE_SLOW, KEY, LOGITS, VALUE, shared
 
 
@@ -21,8 +22,15 @@ def model(cls, obs=None):
 SHARP = np.where(np.array([[0, 1], [0, 1], [1, 0], [1, 0]], bool), 100, -100).astype(np.float32)  # experts 1 1 0 0
 
 
-@BOTH
-@pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
+@pytest.mark.parametrize(
+    ("cls", "parallel"),
+    [
+        (SkipAssignment, False),
+        (SkipAssignment, True),
+        (GumbelMatching, False),
+        pytest.param(GumbelMatching, True, marks=pytest.mark.slow),
+    ],
+)
 def test_prior(cls, parallel):
     draws = Predictive(model, num_samples=4, parallel=parallel)(KEY, cls)
     assert (draws["z"].shape, draws["z"].dtype) == ((4, 3, 4), jnp.int32)
