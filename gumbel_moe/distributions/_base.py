@@ -59,11 +59,13 @@ class AssignmentDistribution(Distribution):
         return (*sample_shape, *self.batch_shape, *self.event_shape)
 
     def _check_value(self, value: ArrayLike) -> Array:
-        """`value` as an array with one entry for every datapoint: a single entry must not broadcast."""
+        """`value` as integers, one for every datapoint: a single one must not broadcast. No expert has number `k`."""
         array = jnp.asarray(value)
         if array.shape[-1:] != self.event_shape:
             raise ValueError(f"value must have shape (..., {self.event_shape[0]}), got shape {array.shape}")
-        return array
+        if jnp.issubdtype(array.dtype, jnp.integer):
+            return array
+        return jnp.where(array == jnp.floor(array), array, self.num_experts).astype(jnp.int32)
 
 
 def check_key(key: Array | None) -> Array:

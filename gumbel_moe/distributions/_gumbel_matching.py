@@ -159,8 +159,6 @@ class GumbelMatching(AssignmentDistribution):
 
     def _estimate(self, value: ArrayLike, key: Array | None = None) -> Estimate:
         value = self._check_value(value)
-        if not jnp.issubdtype(value.dtype, jnp.integer):
-            value = jnp.where(value == jnp.floor(value), value, -1).astype(jnp.int32)
         return matching_log_prob(
             self.logits, value, self.capacity, num_draws=self.num_draws, target_error=self.target_error, key=key
         )
