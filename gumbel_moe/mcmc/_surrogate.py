@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import gammaln
-from numpyro.distributions import Distribution, ExpandedDistribution, MaskedDistribution
 from numpyro.distributions.util import scale_and_mask
 from numpyro.handlers import substitute, trace
 
-from gumbel_moe.distributions import GumbelMatching, SkipAssignment
+from gumbel_moe.distributions import SkipAssignment
+from gumbel_moe.mcmc._assignment_site import assignment_prior
 from gumbel_moe.mcmc._codes import decode
 
 _PRICE_STEPS = 30
@@ -24,6 +24,7 @@ class Surrogate(NamedTuple):
     loads: Array  # (k, n + 1) the term of an expert with so many datapoints
     capacity: Array  # (k,)
     skips: bool
+    uniform: Array  # () bool: the prior gives all assignments in its support the same probability
 
     def log_density(self, code: Array, load: Array) -> Array:
         """Of codes `(n,)`, with the experts' loads `(k,)`."""
@@ -38,7 +39,7 @@ def surrogate(model: Callable[[], Any], site: str, fixed: dict[str, Any], value:
     a site's log-probability has an axis for the datapoints (a plate, or the last one) and each entry depends on its
     own datapoint's expert alone; other sites are left out.
     """
-    prior = _assignment_distribution(model, site, {**fixed, site: value})
+    prior = assignment_prior(trace(substitute(model, data={**fixed, site: value})).get_trace(), site)
     n, k = prior.logits.shape
     skips = isinstance(prior, SkipAssignment)
     codes = jnp.arange(2 * k if skips else k, dtype=jnp.int32)
@@ -59,23 +60,8 @@ def surrogate(model: Callable[[], Any], site: str, fixed: dict[str, Any], value:
     else:
         log_prob = log_prob - _clearing_prices(log_prob, capacity)
         loads = jnp.zeros((k, n + 1), log_prob.dtype)
-    return Surrogate(jax.lax.stop_gradient(likelihood + log_prob), loads, capacity, skips)
-
-
-def _assignment_distribution(model: Callable[[], Any], site: str, values: dict[str, Any]) -> Any:
-    sites = trace(substitute(model, data=values)).get_trace()
-    if site not in sites or sites[site]["type"] != "sample":
-        drawn = [name for name, s in sites.items() if s["type"] == "sample" and not s["is_observed"]]
-        raise ValueError(f"site {site!r} is not drawn by the model; it draws {drawn}")
-    distribution: Distribution = sites[site]["fn"]
-    while isinstance(distribution, ExpandedDistribution | MaskedDistribution):
-        distribution = distribution.base_dist
-    if not isinstance(distribution, GumbelMatching | SkipAssignment):
-        name = type(distribution).__name__
-        raise TypeError(f"site {site!r} must be a GumbelMatching or a SkipAssignment, got {name}")
-    if sites[site]["fn"].batch_shape:
-        raise ValueError(f"site {site!r} must be one assignment, got batch shape {sites[site]['fn'].batch_shape}")
-    return distribution
+    uniform = ~jnp.array(skips) & (jnp.sum(capacity) == n) & _is_separable(prior.logits)
+    return Surrogate(jax.lax.stop_gradient(likelihood + log_prob), loads, capacity, skips, uniform)
 
 
 def _per_datapoint(site: Any, n: int) -> Array:
@@ -87,6 +73,13 @@ def _per_datapoint(site: Any, n: int) -> Array:
     if len(dims) > 1 or log_prob.ndim < -dims[0] or log_prob.shape[dims[0]] != n:
         return jnp.zeros(n)
     return jnp.sum(jnp.moveaxis(log_prob, dims[0], -1).reshape(-1, n), axis=0)
+
+
+def _is_separable(logits: Array) -> Array:
+    """Whether logits are `row[i] + column[j]`, up to rounding: then no full matching is more probable than another."""
+    rows, columns = (jnp.mean(logits, axis=axis, keepdims=True) for axis in (1, 0))
+    rest = logits - rows - columns + jnp.mean(logits)
+    return jnp.max(jnp.abs(rest)) <= 4 * jnp.finfo(logits.dtype).eps * (1 + jnp.max(jnp.abs(logits)))
 
 
 def _clearing_prices(log_prob: Array, capacity: Array) -> Array:

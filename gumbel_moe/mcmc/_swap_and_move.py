@@ -12,6 +12,7 @@ from gumbel_moe._checks import check_positive_int
 from gumbel_moe.mcmc._codes import decode, encode
 from gumbel_moe.mcmc._steps import run_steps
 from gumbel_moe.mcmc._surrogate import surrogate
+from gumbel_moe.mcmc._without_prior import MaskedSite
 
 GibbsFn = Callable[..., dict[str, Array]]
 
@@ -52,8 +53,10 @@ def swap_and_move(
     **Raises:** `ValueError` when `num_steps` or `num_rounds` is not positive, and, when the sampler starts, for a site
     that the model does not draw or that has a batch shape; `TypeError` for a site of another distribution.
 
-    With more than three experts the log-probability of a Gumbel-Matching is itself estimated, with fixed random
-    numbers: the chain then leaves that estimate invariant, whose error `log_prob_with_error` reports.
+    Where all assignments are equally probable a priori (a `GumbelMatching` without free places whose logits are the sum
+    of a term of the datapoint and one of the expert), its log-probability, a constant, is not computed. With more than
+    three experts the log-probability of a Gumbel-Matching is itself estimated, with fixed
+    random numbers: the chain then leaves that estimate invariant, whose error `log_prob_with_error` reports.
 
     ```python
     >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
@@ -94,8 +97,16 @@ def swap_and_move(
         k = cheap.capacity.shape[0]
         steps = start.shape[0] if num_steps is None else num_steps
 
+        def log_joint(value: Array) -> Array:
+            return jnp.asarray(log_density(run_model, (), {}, {**fixed, site: value})[0])
+
+        def log_likelihood(value: Array) -> Array:
+            with MaskedSite(site):
+                return log_joint(value)
+
         def excess(code: Array, load: Array) -> Array:
-            exact, _ = log_density(run_model, (), {}, {**fixed, site: decode(code, k)})
+            # A constant prior is left out: for a Gumbel-Matching it may cost more than all the rest.
+            exact = jax.lax.cond(cheap.uniform, log_likelihood, log_joint, decode(code, k))
             return exact - cheap.log_density(code, load)
 
         def one_round(state: tuple, key: Array) -> tuple[tuple, None]:
