@@ -1,0 +1,77 @@
+"""Draws of independent keys are independent: whether they look so."""
+
+from typing import NamedTuple
+
+import numpy as np
+from arviz_stats.base import array_stats
+
+_LAGS = 20
+
+
+class Independence(NamedTuple):
+    """By series, `nan` where a series is constant or too rare to judge."""
+
+    ess: np.ndarray
+    """`(series,)`: effective number of draws."""
+    r_hat: np.ndarray
+    """`(series,)`."""
+    distinct: int
+    """Different draws among all."""
+    reasons: tuple[str, ...]
+    """Why the draws cannot be independent, if they cannot."""
+
+
+def look(series: np.ndarray, judged: np.ndarray) -> Independence:
+    """`(chains, draws, series)` and which of the series vary enough."""
+    chains, draws, size = series.shape
+    values = series.astype(np.float64)
+    judged = judged & np.isfinite(values).all(axis=(0, 1)) & (np.ptp(values, axis=(0, 1)) > 0)
+    ess, r_hat = np.full(size, np.nan), np.full(size, np.nan)
+    if judged.any() and draws >= 4:
+        ess[judged] = array_stats.ess(values[..., judged], chain_axis=0, draw_axis=1)
+        if chains > 1 and draws >= 8:
+            r_hat[judged] = _r_hat(values[..., judged])
+    reasons = []
+    total = chains * draws
+    # Far below what independent draws ever gave: 5 in 1000 of them have log(ess / total) below -9 / sqrt(total).
+    if np.nanmin(ess, initial=total) < total * min(0.5, np.exp(-35 / np.sqrt(total))):
+        reasons.append(
+            f"effective sample size {np.nanmin(ess):.0f} of {total} draws, which should be independent: is a key reused?"
+        )
+    if np.nanmax(r_hat, initial=1.0) > 1 + max(0.01, 20 / draws):
+        reasons.append(f"the chains disagree, r-hat is {np.nanmax(r_hat):.3f}: does the estimator keep a state?")
+    labels = _labels(series)
+    reasons.extend(_repeats(labels))
+    return Independence(ess, r_hat, len(np.unique(labels)), tuple(reasons))
+
+
+def _r_hat(values: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):  # a series that is nearly always one value
+        return array_stats.rhat(values, chain_axis=0, draw_axis=1)
+
+
+def _labels(series: np.ndarray) -> np.ndarray:
+    """`(chains, draws)`: equal where all bits of two draws are; a hash of 64 bits."""
+    words = np.ascontiguousarray(series).view(np.uint32).astype(np.uint64)
+    odd = np.random.default_rng(0).integers(0, 2**63, words.shape[-1], np.uint64) * np.uint64(2) + np.uint64(1)
+    return np.sum((words + np.uint64(1)) * odd, axis=-1, dtype=np.uint64)
+
+
+def _repeats(labels: np.ndarray) -> list[str]:
+    """Draws that equal those at a fixed distance far more often than any two draws are equal."""
+    chains, draws = labels.shape
+    counts = np.unique(labels, return_counts=True)[1].astype(np.float64)
+    total = counts.sum()
+    chance = float(np.sum(counts * (counts - 1)) / (total * (total - 1)))
+
+    def too_many(equal: np.ndarray) -> bool:
+        return equal.sum() > equal.size * chance + 10 * np.sqrt(equal.size * chance) + 10
+
+    for first in range(chains):
+        for second in range(first + 1, chains):
+            if too_many(labels[first] == labels[second]):
+                return [f"chain {second} repeats the draws of chain {first}: is a key reused?"]
+    for lag in range(1, min(_LAGS, draws - 1) + 1):
+        if too_many(labels[:, lag:] == labels[:, :-lag]):
+            return [f"draws repeat those {lag} before them: is a key reused?"]
+    return []
