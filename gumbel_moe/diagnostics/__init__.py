@@ -2,5 +2,7 @@
 
 from gumbel_moe.diagnostics._check_unbiased import check_unbiased
 from gumbel_moe.diagnostics._report import UnbiasedReport
+from gumbel_moe.diagnostics._routing_record import RoutingReport
+from gumbel_moe.diagnostics._routing_report import routing_report
 
-__all__ = ["UnbiasedReport", "check_unbiased"]
+__all__ = ["RoutingReport", "UnbiasedReport", "check_unbiased", "routing_report"]

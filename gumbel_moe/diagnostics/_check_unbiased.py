@@ -1,7 +1,7 @@
 """Is a gradient estimator unbiased, and how small a bias would have been seen?"""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from gumbel_moe._checks import check_positive_int
+from gumbel_moe.diagnostics._checks import check_rate
 from gumbel_moe.diagnostics._coordinates import Coordinates, judge, rare, rounding
 from gumbel_moe.diagnostics._draws import Estimate, layout_of_draws, plan_of, sampler
 from gumbel_moe.diagnostics._independence import look
@@ -97,8 +98,7 @@ def check_unbiased(
     draws, chains = check_positive_int("draws", draws), check_positive_int("chains", chains)
     if draws < 4:
         raise ValueError(f"draws must be at least 4, got {draws}")
-    if not 0 < false_fail_rate < 1:
-        raise ValueError(f"false_fail_rate must be between 0 and 1, got {false_fail_rate!r}")
+    rate = check_rate(false_fail_rate)
     estimates = _functions(estimate, exact)
     layout = layout_of_draws(estimates, key)
     truth = _truth(exact, layout)
@@ -116,8 +116,8 @@ def check_unbiased(
         )
 
     moments = first.moments.with_(second.moments)
-    coordinates = judge(layout, truth, np.asarray(shift, np.float64), moments, false_fail_rate / 2)
-    spread = project(direction, second.along, false_fail_rate / 2)
+    coordinates = judge(layout, truth, np.asarray(shift, np.float64), moments, rate / 2)
+    spread = project(direction, second.along, rate / 2)
     tables = [np.concatenate(pair, axis=1) for pair in zip(first[1:3], second[1:3], strict=True)]
     series = np.concatenate(tables, axis=2)
     varies = np.sqrt(moments.variance) > rounding(layout, truth, moments)
@@ -138,7 +138,7 @@ def check_unbiased(
         spread_z=spread.z,
         spread_limit=spread.limit,
         detectable_spread=spread.detectable,
-        false_fail_rate=float(false_fail_rate),
+        false_fail_rate=rate,
         draws=draws,
         chains=chains,
         reasons=reasons,
@@ -160,7 +160,7 @@ def _truth(exact: Any, layout: Layout) -> np.ndarray:
     """`(size,)` float64: the exact gradient, 0 for a difference."""
     if exact is None:
         return np.zeros(layout.size)
-    if isinstance(exact, Callable) and not hasattr(exact, "shape") and not _is_tree(exact, layout):
+    if callable(exact) and jax.tree_util.all_leaves([exact]):  # a model may be callable too, but is a tree of arrays
         exact = exact()
     check_same("exact", layout_of("exact", exact), "what estimate returns", layout)
     truth = layout.numbers(exact)
@@ -169,19 +169,6 @@ def _truth(exact: Any, layout: Layout) -> np.ndarray:
             f"exact must be finite, got {truth[~np.isfinite(truth)][0]} at {_names(layout, ~np.isfinite(truth))}"
         )
     return truth
-
-
-def _is_tree(exact: Any, layout: Layout) -> bool:
-    """A model may be callable, and its gradient is one too."""
-    return (
-        jax.tree.structure(exact) == layout.structure and layout.structure.num_leaves > 0 and not callable_leaf(exact)
-    )
-
-
-def callable_leaf(exact: Any) -> bool:
-    """Whether the tree is one leaf that is a function."""
-    leaves = jax.tree.leaves(exact)
-    return len(leaves) == 1 and leaves[0] is exact
 
 
 def _not_finite(layout: Layout, moments: Moments, whole: np.ndarray) -> tuple[str, ...]:

@@ -6,6 +6,10 @@ import numpy as np
 from arviz_stats.base import array_stats
 
 _LAGS = 20
+# Far from what independent draws give: of 3,000 series of 100 to 8,000 normal draws the worst had
+# log(ess / total) = -12 / sqrt(total) and r-hat = 1 + 3.6 / draws.
+_ESS, _ESS_SPREAD = 0.5, 35.0
+_R_HAT, _R_HAT_DRAWS = 0.01, 20.0
 
 
 class Independence(NamedTuple):
@@ -33,13 +37,11 @@ def look(series: np.ndarray, judged: np.ndarray) -> Independence:
             r_hat[judged] = _r_hat(values[..., judged])
     reasons = []
     total = chains * draws
-    # Far below what independent draws ever gave: 5 in 1000 of them have log(ess / total) below -9 / sqrt(total).
-    if np.nanmin(ess, initial=total) < total * min(0.5, np.exp(-35 / np.sqrt(total))):
-        reasons.append(
-            f"effective sample size {np.nanmin(ess):.0f} of {total} draws, which should be independent: is a key reused?"
-        )
-    if np.nanmax(r_hat, initial=1.0) > 1 + max(0.01, 20 / draws):
-        reasons.append(f"the chains disagree, r-hat is {np.nanmax(r_hat):.3f}: does the estimator keep a state?")
+    fewest, worst = np.nanmin(ess, initial=total), np.nanmax(r_hat, initial=1.0)
+    if fewest < total * min(_ESS, np.exp(-_ESS_SPREAD / np.sqrt(total))):
+        reasons.append(f"effective sample size {fewest:.0f} of {total} independent draws: is a key reused?")
+    if worst > 1 + max(_R_HAT, _R_HAT_DRAWS / draws):
+        reasons.append(f"the chains disagree, r-hat is {worst:.3f}: does the estimator keep a state?")
     labels = _labels(series)
     reasons.extend(_repeats(labels))
     return Independence(ess, r_hat, len(np.unique(labels)), tuple(reasons))

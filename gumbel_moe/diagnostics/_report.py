@@ -97,7 +97,8 @@ class UnbiasedReport:
     @cached_property
     def data(self) -> Any:
         """An ArviZ DataTree: `posterior` with the kept draws of `gradient` (dims chain, draw, parameter) and their
-        random projections, `constant_data` with the exact gradient, attributes with settings and versions."""
+        random projections, `constant_data` with the exact gradient, attributes with settings and versions.
+        """
         e = self.evidence
         names = [e.layout.name(int(i)) for i in e.keep]
         return data_tree(
@@ -141,8 +142,8 @@ class UnbiasedReport:
         total = self.draws * self.chains
         lines = [
             f"{'PASSED' if self.passed else 'FAILED'}: {total:,} draws of {e.layout.size:,} coordinates",
-            f"largest |z| of a coordinate {self.max_z:.2f}, limit {self.limit:.2f}; "
-            f"of all together {self.spread_z:.2f}, limit {self.spread_limit:.2f}",
+            f"largest |z| of a coordinate {self.max_z:.2f}, limit {self.limit:.2f}",
+            f"t-score of all together {self.spread_z:.2f}, limit {self.spread_limit:.2f}",
             f"an unbiased estimator fails with probability {self.false_fail_rate:g}",
             f"a bias of {self.detectable_bias:.3g} in any one coordinate would have been found with probability 0.99",
         ]
