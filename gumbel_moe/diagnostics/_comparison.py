@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gumbel_moe.diagnostics._needs import need
 from gumbel_moe.diagnostics._spectrum import Spectrum
 from gumbel_moe.diagnostics._tree import data_tree
 
@@ -66,9 +67,7 @@ class VarianceComparison:
 
         **Returns:** the matplotlib figure.
         """
-        from gumbel_moe.diagnostics._pictures import draw_comparison
-
-        return draw_comparison(self, path)
+        return need("gumbel_moe.diagnostics.pictures", "a picture").draw_comparison(self, path)
 
     def __str__(self) -> str:
         title = f"{self.draws * self.chains:,} draws each; relative to {self.reference}, {self.interval:.0%} intervals"

@@ -3,14 +3,17 @@
 from importlib import import_module
 from types import ModuleType
 
+_EXTRA = {"matplotlib", "tqdm", "h5netcdf", "h5py"}
+
 
 def need(module: str, what: str) -> ModuleType:
     """The module, or an error that says what it is for and how to get it."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRA:
             raise
         raise ModuleNotFoundError(
-            f"{what} needs {error.name}: pip install 'gumbel_moe[diagnostics]'", name=error.name
+            f"{what} needs {missing}: pip install 'gumbel_moe[diagnostics]'", name=missing
         ) from None

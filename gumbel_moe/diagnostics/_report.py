@@ -13,6 +13,7 @@ from gumbel_moe.diagnostics._coordinates import Coordinates
 from gumbel_moe.diagnostics._independence import Independence
 from gumbel_moe.diagnostics._layout import Layout
 from gumbel_moe.diagnostics._moments import Moments
+from gumbel_moe.diagnostics._needs import need
 from gumbel_moe.diagnostics._spread import Spread
 from gumbel_moe.diagnostics._tree import data_tree
 
@@ -133,9 +134,9 @@ class UnbiasedReport:
 
         **Returns:** the matplotlib figure.
         """
-        from gumbel_moe.diagnostics._pictures import draw_forest
-
-        return draw_forest(self.summary, self.passed, self.limit, path, most=most)
+        return need("gumbel_moe.diagnostics.pictures", "a picture").draw_forest(
+            self.summary, self.passed, self.limit, path, most=most
+        )
 
     def __str__(self) -> str:
         e = self.evidence

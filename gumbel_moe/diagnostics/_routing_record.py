@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gumbel_moe.diagnostics._marginals import Marginals
+from gumbel_moe.diagnostics._needs import need
 from gumbel_moe.diagnostics._routing_draws import WEIGHT_EDGES, Seen
 from gumbel_moe.diagnostics._tree import data_tree
 
@@ -109,9 +110,7 @@ class RoutingReport:
 
         **Returns:** the matplotlib figure.
         """
-        from gumbel_moe.diagnostics._pictures import draw_routing
-
-        return draw_routing(self, path)
+        return need("gumbel_moe.diagnostics.pictures", "a picture").draw_routing(self, path)
 
     def __str__(self) -> str:
         n, k = self.p.shape

@@ -61,9 +61,8 @@ def stretch(
         unit = batch.unit
         rows = slice(start, min(start + plan.rows, total))
         count = rows.stop - start
-        kept[rows] = batch.kept[:count]
-        projected[rows] = batch.projections[:count]
-        length[rows], whole[rows] = batch.length[:count], batch.whole[:count]
+        for table, part in zip((kept, projected, length, whole), batch[-5:-1], strict=True):
+            table[rows] = np.asarray(part)[:count]
         moments.add(batch)
         advance(count)
 
