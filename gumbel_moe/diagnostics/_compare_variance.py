@@ -185,4 +185,4 @@ def _relate(
     order = ["trace", "trace_low", "trace_high", "relative", "relative_low", "relative_high", "signal_to_noise"]
     order += ["seconds", "trace_x_seconds", "relative_per_second"]
     order += ["evaluations", "trace_x_evaluations", "relative_per_evaluation"]
-    return table[[*order, "rank", "top_share", "largest_draw", "not_finite"]]
+    return table.reindex(columns=[*order, "rank", "top_share", "largest_draw", "not_finite"])

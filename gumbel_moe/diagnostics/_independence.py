@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from arviz_stats.base import array_stats
+from arviz_stats import ess as arviz_ess  # pyright: ignore[reportAttributeAccessIssue]
+from arviz_stats import rhat  # pyright: ignore[reportAttributeAccessIssue]
 
 _LAGS = 20
 # Far from what independent draws give: of 3,000 series of 100 to 8,000 normal draws the worst had
@@ -32,7 +33,7 @@ def look(series: np.ndarray, judged: np.ndarray) -> Independence:
     judged = judged & np.isfinite(values).all(axis=(0, 1)) & (np.ptp(values, axis=(0, 1)) > 0)
     ess, r_hat = np.full(size, np.nan), np.full(size, np.nan)
     if judged.any() and draws >= 4:
-        ess[judged] = array_stats.ess(values[..., judged], chain_axis=0, draw_axis=1)
+        ess[judged] = arviz_ess(values[..., judged], chain_axis=0, draw_axis=1)
         if chains > 1 and draws >= 8:
             r_hat[judged] = _r_hat(values[..., judged])
     reasons = []
@@ -49,14 +50,14 @@ def look(series: np.ndarray, judged: np.ndarray) -> Independence:
 
 def _r_hat(values: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):  # a series that is nearly always one value
-        return array_stats.rhat(values, chain_axis=0, draw_axis=1)
+        return np.asarray(rhat(values, chain_axis=0, draw_axis=1))
 
 
 def _labels(series: np.ndarray) -> np.ndarray:
     """`(chains, draws)`: equal where all bits of two draws are; a hash of 64 bits."""
     words = np.ascontiguousarray(series).view(np.uint32).astype(np.uint64)
     odd = np.random.default_rng(0).integers(0, 2**63, words.shape[-1], np.uint64) * np.uint64(2) + np.uint64(1)
-    return np.sum((words + np.uint64(1)) * odd, axis=-1, dtype=np.uint64)
+    return np.asarray(np.sum((words + np.uint64(1)) * odd, axis=-1, dtype=np.uint64))
 
 
 def _repeats(labels: np.ndarray) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from arviz_stats.base import array_stats
+from arviz_stats import mcse as arviz_mcse  # pyright: ignore[reportAttributeAccessIssue]
 
 from gumbel_moe.diagnostics._coordinates import Coordinates
 from gumbel_moe.diagnostics._independence import Independence
@@ -79,7 +79,7 @@ class UnbiasedReport:
         ess[e.keep], r_hat[e.keep] = (part[: len(e.keep)] for part in (e.independence.ess, e.independence.r_hat))
         judged = np.isfinite(e.independence.ess[: len(e.keep)])
         if judged.any():
-            mcse[e.keep[judged]] = array_stats.mcse(e.kept[..., judged].astype(np.float64), chain_axis=0, draw_axis=1)
+            mcse[e.keep[judged]] = arviz_mcse(e.kept[..., judged].astype(np.float64), chain_axis=0, draw_axis=1)
         columns = {
             "mean": e.exact + e.coordinates.bias,
             "exact": e.exact,

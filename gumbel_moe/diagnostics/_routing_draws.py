@@ -12,8 +12,9 @@ from gumbel_moe.routing import Routing, load
 
 _BATCH_BYTES = 2**24
 _MOST = 512
-WEIGHT_EDGES = np.logspace(-3, 4, 141)
-"""Of the histogram of weights, 20 bins to a factor of 10; the first and last bin take what is beyond, 0 has its own."""
+WEIGHT_EDGES = 10 ** ((np.arange(142) - 0.5) / 20 - 3)
+"""Of the histogram of weights: 20 bins to a factor of 10, 1 in the middle of its bin. The first and last bin take
+what is beyond, 0 has its own."""
 
 
 class Seen(NamedTuple):

@@ -29,7 +29,7 @@ def draw_forest(
     bias, error, detectable = (shown[name].to_numpy() / unit for name in ("bias", "se", "detectable"))
     place = np.arange(len(shown))[::-1]
     found = ~(np.abs(shown["z"].to_numpy()) <= limit)
-    colours = np.where(found, BAD, GOOD)
+    colours = [BAD if bad else GOOD for bad in found]
     ax.barh(place, 2 * detectable, left=-detectable, height=0.7, color=FAINT, alpha=0.35, linewidth=0)
     ax.hlines(place, bias - limit * error, bias + limit * error, colors=colours, linewidth=1)
     half = norm.ppf(0.75) * error

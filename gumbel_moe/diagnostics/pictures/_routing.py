@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gumbel_moe.diagnostics.pictures._style import BAD, FAINT, GOOD, INK, LINES, figure_of, write_png
+from gumbel_moe.diagnostics.pictures._style import BAD, FAINT, GOOD, INK, LINES, figure_of, logarithmic, write_png
 
 if TYPE_CHECKING:
     from gumbel_moe.diagnostics._routing_record import RoutingReport
@@ -53,10 +53,10 @@ def _histogram(ax: Axes, report: "RoutingReport", label: str, colour: str) -> No
     ax.stairs(share, edges, color=colour, label=label)
     some = np.flatnonzero(share)
     if len(some):
-        low, high = edges[some[0]] / 1.3, edges[some[-1] + 1] * 1.3
-        old = ax.get_xlim() if ax.get_xscale() == "log" else (low, high)
+        drawn = ax.dataLim.intervalx if ax.get_xscale() == "log" else (np.inf, 0)
         ax.set_xscale("log")
-        ax.set_xlim(min(low, old[0]), max(high, old[1]))
+        ax.set_xlim(float(min(edges[some[0]], drawn[0])), float(max(edges[some[-1] + 1], drawn[1])))
+        logarithmic(ax, "x")
         ax.set_yscale("log")
     ax.set_xlabel("weight of a datapoint that is handled", fontsize=9, color=INK)
     ax.set_ylabel("share of all datapoints", fontsize=9, color=INK)

@@ -1,5 +1,6 @@
 """One look for all pictures."""
 
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 INK = "#333333"
 FAINT = "#c8c8c8"
@@ -24,6 +26,17 @@ def figure_of(width: float, height: float, rows: int = 1, columns: int = 1) -> t
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8, colors=INK)
     return figure, axes
+
+
+def logarithmic(ax: Axes, letter: str) -> None:
+    """A logarithmic x or y axis, with plain numbers at 1, 2 and 5 times the powers of ten, or at 1 where it is long."""
+    axis = ax.xaxis if letter == "x" else ax.yaxis
+    ax.set(**{f"{letter}scale": "log"})
+    low, high = axis.get_view_interval()
+    decades = math.log10(high / low) if 0 < low < high else 1
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def write_png(figure: Figure, path: str | Path | None) -> Figure:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gumbel_moe.diagnostics.pictures._style import INK, LINES, figure_of, write_png
+from gumbel_moe.diagnostics.pictures._style import INK, LINES, figure_of, logarithmic, write_png
 
 
 def draw_variance(
@@ -33,33 +33,34 @@ def draw_variance(
 
     **Returns:** the matplotlib figure.
 
-    **Raises:** `ValueError` when a column is missing.
+    **Raises:** `ValueError` when a column is missing, or `log` is another string.
     """
+    if log not in ("", "x", "y", "xy"):
+        raise ValueError(f"log must be '', 'x', 'y' or 'xy', got {log!r}")
     missing = {"estimator", x, value, *([panel] if panel else [])} - set(table.columns)
     if missing:
         raise ValueError(f"table must have the columns {', '.join(sorted(missing))}, got {', '.join(table.columns)}")
     parts = list(table.groupby(panel, sort=False)) if panel else [(None, table)]
     figure, axes = figure_of(max(3.4 * len(parts), 6), 3.6, 1, len(parts))
+    for ax in axes[1:]:
+        ax.sharey(axes[0])
     names = list(dict.fromkeys(table["estimator"]))
     bands = {f"{value}_low", f"{value}_high"} <= set(table.columns)
     for ax, (title, part) in zip(axes, parts, strict=True):
         for place, name in enumerate(names):
-            own = part[part["estimator"] == name].sort_values(x)
+            own = part.loc[part["estimator"] == name].sort_values(by=x)
             colour = LINES[place % len(LINES)]
             label = name if ax is axes[0] else None
             ax.plot(own[x], own[value], color=colour, marker="o", markersize=4, linewidth=1.6, label=label)
             if bands:
                 ax.fill_between(own[x], own[f"{value}_low"], own[f"{value}_high"], color=colour, alpha=0.2, linewidth=0)
-        if "x" in log:
-            ax.set_xscale("log")
-        if "y" in log:
-            ax.set_yscale("log")
         ax.set_xlabel(xlabel or x.replace("_", " "), fontsize=9, color=INK)
         if panel:
             ax.set_title(f"{panel.replace('_', ' ')} = {title}", fontsize=10, color=INK)
         ax.grid(axis="y", color="#eeeeee", linewidth=0.7)
+    for ax in axes:
+        for letter in log:
+            logarithmic(ax, letter)
     axes[0].set_ylabel(ylabel, fontsize=9, color=INK)
-    for ax in axes[1:]:
-        ax.sharey(axes[0])
     figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return write_png(figure, path)
