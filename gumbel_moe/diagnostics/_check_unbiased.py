@@ -1,26 +1,21 @@
 """Is a gradient estimator unbiased, and how small a bias would have been seen?"""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from gumbel_moe._checks import check_positive_int
-from gumbel_moe.diagnostics._checks import check_rate
-from gumbel_moe.diagnostics._coordinates import Coordinates, judge, rare, rounding
-from gumbel_moe.diagnostics._draws import Estimate, layout_of_draws, plan_of, sampler
-from gumbel_moe.diagnostics._independence import look
+from gumbel_moe.diagnostics._checks import check_draws, check_rate
+from gumbel_moe.diagnostics._draws import Estimate, layout_of_draws
+from gumbel_moe.diagnostics._evidence import gather
 from gumbel_moe.diagnostics._keep import choose_kept
 from gumbel_moe.diagnostics._layout import Layout, check_same, layout_of
-from gumbel_moe.diagnostics._moments import Moments
 from gumbel_moe.diagnostics._progress import progress_bar
-from gumbel_moe.diagnostics._report import Evidence, UnbiasedReport
-from gumbel_moe.diagnostics._spread import Spread, learn, project
-from gumbel_moe.diagnostics._stream import stretch
+from gumbel_moe.diagnostics._report import UnbiasedReport
+from gumbel_moe.diagnostics._verdict import why_not
 
 
 def check_unbiased(
@@ -95,57 +90,30 @@ def check_unbiased(
 
     ```
     """
-    draws, chains = check_positive_int("draws", draws), check_positive_int("chains", chains)
-    if draws < 4:
-        raise ValueError(f"draws must be at least 4, got {draws}")
+    draws, chains = check_draws(draws, 4), check_positive_int("chains", chains)
     rate = check_rate(false_fail_rate)
     estimates = _functions(estimate, exact)
     layout = layout_of_draws(estimates, key)
     truth = _truth(exact, layout)
     kept = choose_kept(keep, layout)
-    shift = jnp.asarray(truth, layout.dtype)
-
-    half = draws // 2
-    plan = plan_of(layout, chains * (draws - half))
-    sample = sampler(estimates, layout, plan.together)
-    with progress_bar(progress, draws * chains, "draws") as advance:
-        first = stretch(sample, plan, key, chains, range(half), shift, kept, advance=advance)
-        direction = learn(layout, truth, first.moments)
-        second = stretch(
-            sample, plan, key, chains, range(half, draws), shift, kept, first.unit, direction.vector, advance=advance
+    # Draws that are not finite are counted, not warned of.
+    with progress_bar(progress, draws * chains, "draws") as advance, np.errstate(all="ignore"):
+        evidence = gather(estimates, truth, layout, key, draws, chains, rate, kept, attrs or {}, advance)
+        reasons = why_not(evidence)
+        return UnbiasedReport(
+            passed=not reasons,
+            max_z=float(np.max(np.abs(evidence.coordinates.z))),
+            limit=evidence.coordinates.limit,
+            detectable_bias=float(np.max(evidence.coordinates.detectable)),
+            spread_z=evidence.spread.z,
+            spread_limit=evidence.spread.limit,
+            detectable_spread=evidence.spread.detectable,
+            false_fail_rate=rate,
+            draws=draws,
+            chains=chains,
+            reasons=reasons,
+            evidence=evidence,
         )
-
-    moments = first.moments.with_(second.moments)
-    coordinates = judge(layout, truth, np.asarray(shift, np.float64), moments, rate / 2)
-    spread = project(direction, second.along, rate / 2)
-    tables = [np.concatenate(pair, axis=1) for pair in zip(first[1:3], second[1:3], strict=True)]
-    series = np.concatenate(tables, axis=2)
-    varies = np.sqrt(moments.variance) > rounding(layout, truth, moments)
-    judged = np.concatenate([(varies & ~rare(moments))[kept], np.full(tables[1].shape[2], varies.any())])
-    independence = look(series, judged)
-
-    whole = np.concatenate([first.whole, second.whole], axis=1)
-    reasons = (
-        *_not_finite(layout, moments, whole),
-        *_biased(layout, moments, coordinates, spread),
-        *independence.reasons,
-    )
-    return UnbiasedReport(
-        passed=not reasons,
-        max_z=float(np.max(np.abs(coordinates.z))),
-        limit=coordinates.limit,
-        detectable_bias=float(np.max(coordinates.detectable)),
-        spread_z=spread.z,
-        spread_limit=spread.limit,
-        detectable_spread=spread.detectable,
-        false_fail_rate=rate,
-        draws=draws,
-        chains=chains,
-        reasons=reasons,
-        evidence=Evidence(
-            layout, truth, moments, coordinates, spread, independence, kept, tables[0], tables[1], dict(attrs or {})
-        ),
-    )
 
 
 def _functions(estimate: Any, exact: Any) -> tuple[Estimate, ...]:
@@ -165,36 +133,6 @@ def _truth(exact: Any, layout: Layout) -> np.ndarray:
     check_same("exact", layout_of("exact", exact), "what estimate returns", layout)
     truth = layout.numbers(exact)
     if not np.isfinite(truth).all():
-        raise ValueError(
-            f"exact must be finite, got {truth[~np.isfinite(truth)][0]} at {_names(layout, ~np.isfinite(truth))}"
-        )
+        at = int(np.argmin(np.isfinite(truth)))
+        raise ValueError(f"exact must be finite, got {truth[at]} at {layout.name(at)}")
     return truth
-
-
-def _not_finite(layout: Layout, moments: Moments, whole: np.ndarray) -> tuple[str, ...]:
-    broken = moments.broken > 0
-    if broken.any():
-        return (f"{(~whole).sum():,} of {whole.size:,} draws are NaN or infinite, in {_names(layout, broken)}",)
-    wild = ~np.isfinite(moments.variance)
-    return (f"the variance is too large for {layout.dtype} in {_names(layout, wild)}",) if wild.any() else ()
-
-
-def _biased(layout: Layout, moments: Moments, coordinates: Coordinates, spread: Spread) -> tuple[str, ...]:
-    reasons = []
-    found = np.abs(coordinates.z) > coordinates.limit
-    if found.any():
-        at = int(np.argmax(np.where(found, np.abs(coordinates.z), 0)))
-        bias, error = coordinates.bias[at], coordinates.error[at]
-        sentence = f"bias in {found.sum():,} of {layout.size:,} coordinates, most clearly {layout.name(at)}: "
-        sentence += f"{bias:+.3g} with standard error {error:.2g}"
-        reasons.append(sentence)
-        if math.isinf(coordinates.z[at]):
-            reasons.append(f"all draws of {layout.name(at)} are the same: does the estimator use its key?")
-    if spread.z > spread.limit:
-        reasons.append(f"bias spread over the coordinates: t-score {spread.z:.1f}, limit {spread.limit:.1f}")
-    return tuple(reasons)
-
-
-def _names(layout: Layout, where: np.ndarray) -> str:
-    """The leaves that hold the coordinates."""
-    return ", ".join(layout.leaves[leaf] for leaf in np.unique(layout.leaf_of[where]))

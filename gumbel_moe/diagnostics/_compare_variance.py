@@ -12,6 +12,7 @@ from jax import Array
 from gumbel_moe._checks import check_positive, check_positive_int
 from gumbel_moe.diagnostics._bootstrap import interval as middle
 from gumbel_moe.diagnostics._bootstrap import resampled_means
+from gumbel_moe.diagnostics._checks import check_draws
 from gumbel_moe.diagnostics._comparison import VarianceComparison
 from gumbel_moe.diagnostics._draws import Estimate, layout_of_draws, plan_of, sampler
 from gumbel_moe.diagnostics._layout import Layout, check_same
@@ -69,9 +70,7 @@ def compare_variance(
 
     ```
     """
-    draws, chains = check_positive_int("draws", draws), check_positive_int("chains", chains)
-    if draws < 4:
-        raise ValueError(f"draws must be at least 4, got {draws}")
+    draws, chains = check_draws(draws, 4), check_positive_int("chains", chains)
     names = _names(estimates)
     reference = names[0] if reference is None else reference
     if reference not in names:
@@ -83,7 +82,8 @@ def compare_variance(
         check_same(f"what {name} returns", layouts[name], f"what {names[0]} returns", layout)
 
     rows, spectra, lengths, resampled = {}, {}, [], {}
-    with progress_bar(progress, draws * chains * len(names), "draws") as advance:
+    # Draws that are not finite are counted, not warned of.
+    with progress_bar(progress, draws * chains * len(names), "draws") as advance, np.errstate(all="ignore"):
         timed = timed_draws(estimates, layout, jax.random.fold_in(key, 0), draws * chains)
         for place, name in enumerate(names):
             inner = jax.random.fold_in(key, 1 + place)

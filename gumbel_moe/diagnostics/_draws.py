@@ -10,9 +10,9 @@ from jax import Array
 
 from gumbel_moe.diagnostics._layout import Layout, check_same, layout_of
 
-_BATCH_BYTES = 2**26  # of the draws of one batch, and
+_BATCH_BYTES = 2**25  # of the draws of one batch, and
 _TOGETHER_BYTES = 2**24  # of those made at once: what an estimator needs besides its result is several times that
-_MOST = 1024  # draws in a batch
+_MOST = 512  # draws in a batch
 _TOGETHER_CPU, _TOGETHER = 32, 256  # draws at once: more does not make a CPU faster, and needs its memory
 PROJECTIONS = 4  # random ones
 _SIGNS = 2**32 - 1  # of the keys of the draws, none comes near

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from arviz_stats import ess as arviz_ess  # pyright: ignore[reportAttributeAccessIssue]
-from arviz_stats import rhat  # pyright: ignore[reportAttributeAccessIssue]
+from arviz_stats import ess as arviz_ess  # pyright: ignore[reportPrivateImportUsage]
+from arviz_stats import rhat  # pyright: ignore[reportPrivateImportUsage]
 
 _LAGS = 20
 # Far from what independent draws give: of 3,000 series of 100 to 8,000 normal draws the worst had

@@ -3,38 +3,15 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from arviz_stats import mcse as arviz_mcse  # pyright: ignore[reportAttributeAccessIssue]
+from arviz_stats import mcse as arviz_mcse  # pyright: ignore[reportPrivateImportUsage]
 
-from gumbel_moe.diagnostics._coordinates import Coordinates
-from gumbel_moe.diagnostics._independence import Independence
-from gumbel_moe.diagnostics._layout import Layout
-from gumbel_moe.diagnostics._moments import Moments
+from gumbel_moe.diagnostics._evidence import Evidence
 from gumbel_moe.diagnostics._needs import need
-from gumbel_moe.diagnostics._spread import Spread
 from gumbel_moe.diagnostics._tree import data_tree
-
-
-class Evidence(NamedTuple):
-    """All that a report is made from."""
-
-    layout: Layout
-    exact: np.ndarray
-    """`(size,)`."""
-    moments: Moments
-    coordinates: Coordinates
-    spread: Spread
-    independence: Independence
-    keep: np.ndarray
-    """Indices of the coordinates of which every draw is kept."""
-    kept: np.ndarray
-    """`(chains, draws, keep)`."""
-    projections: np.ndarray
-    """`(chains, draws, projections)`."""
-    attrs: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,9 +54,9 @@ class UnbiasedReport:
         e = self.evidence
         ess, r_hat, mcse = (np.full(e.layout.size, np.nan) for _ in range(3))
         ess[e.keep], r_hat[e.keep] = (part[: len(e.keep)] for part in (e.independence.ess, e.independence.r_hat))
-        judged = np.isfinite(e.independence.ess[: len(e.keep)])
-        if judged.any():
-            mcse[e.keep[judged]] = arviz_mcse(e.kept[..., judged].astype(np.float64), chain_axis=0, draw_axis=1)
+        varies = np.isfinite(ess[e.keep])
+        if varies.any():
+            mcse[e.keep[varies]] = arviz_mcse(e.kept[..., varies].astype(np.float64), chain_axis=0, draw_axis=1)
         columns = {
             "mean": e.exact + e.coordinates.bias,
             "exact": e.exact,

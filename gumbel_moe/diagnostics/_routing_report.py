@@ -8,8 +8,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._checks import check_matrix, check_positive_int
-from gumbel_moe.diagnostics._checks import check_rate
+from gumbel_moe._checks import check_matrix
+from gumbel_moe.diagnostics._checks import check_draws, check_rate
 from gumbel_moe.diagnostics._marginals import marginals
 from gumbel_moe.diagnostics._progress import progress_bar
 from gumbel_moe.diagnostics._routing_draws import routing_draws
@@ -34,7 +34,7 @@ def routing_report(
 
     **Arguments:**
 
-    - `router`: any router of [`gumbel_moe.routing`][] that gives every datapoint one expert, or a function
+    - `router`: any router of `gumbel_moe.routing` that gives every datapoint one expert, or a function
       `(key, logits) -> Routing` that `jax.vmap` can map over keys. A router that carries a bias starts from 0; for
       another state pass `lambda key, logits: router(key, logits, bias)`.
     - `logits`: `(n, k)`; `-inf` forbids an expert for a datapoint.
@@ -66,9 +66,7 @@ def routing_report(
     Reference: for the maximal violation, L. Wang et al., *Auxiliary-Loss-Free Load Balancing Strategy for
     Mixture-of-Experts*, arXiv 2408.15664 (2024), section 3.
     """
-    draws = check_positive_int("draws", draws)
-    if draws < 2:
-        raise ValueError(f"draws must be at least 2, got {draws}")
+    draws = check_draws(draws, 2)
     rate = check_rate(false_fail_rate)
     logits = check_matrix("logits", logits, exact_rank=2)
     if logits.shape[0] == 0:

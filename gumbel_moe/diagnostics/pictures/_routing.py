@@ -53,9 +53,9 @@ def _histogram(ax: Axes, report: "RoutingReport", label: str, colour: str) -> No
     ax.stairs(share, edges, color=colour, label=label)
     some = np.flatnonzero(share)
     if len(some):
-        drawn = ax.dataLim.intervalx if ax.get_xscale() == "log" else (np.inf, 0)
+        low, high = ax.get_xlim() if ax.get_xscale() == "log" else (np.inf, 0.0)  # of those drawn before
         ax.set_xscale("log")
-        ax.set_xlim(float(min(edges[some[0]], drawn[0])), float(max(edges[some[-1] + 1], drawn[1])))
+        ax.set_xlim(float(min(edges[some[0]] / 1.2, low)), float(max(edges[some[-1] + 1] * 1.2, high)))
         logarithmic(ax, "x")
         ax.set_yscale("log")
     ax.set_xlabel("weight of a datapoint that is handled", fontsize=9, color=INK)
