@@ -42,12 +42,12 @@ def check_unbiased(
       over $d$ coordinates grows with $\sqrt d$.
 
     Both are exact for normal means, that is for many draws. Draws that are NaN or infinite fail, and so do draws that
-    do not look independent, as happens when a key is reused. A mean may be off by a few roundings (32 units in the last
-    place of the largest entry of its leaf), and where nearly all draws of a coordinate are 0, by what events too rare
-    to be seen could add; both count in `detectable_bias`.
+    do not look independent, as happens when a key is reused. A mean may be off by 32 units in the last place (where a
+    coordinate hardly varies, of the largest entry of its leaf), and where nearly all draws of a coordinate are 0, by
+    what events too rare to be seen could add; both count in `detectable_bias`.
 
-    Memory: a few vectors of all coordinates, one batch of draws (64 MiB or one draw), and of every draw only what is
-    kept.
+    Memory: a dozen vectors of all coordinates, a few times 32 MiB for a batch of draws (or a few draws, if they are
+    larger), and of every draw only what is kept.
 
     **Arguments:**
 

@@ -87,14 +87,16 @@ def compare_variance(
         timed = timed_draws(estimates, layout, jax.random.fold_in(key, 0), draws * chains)
         for place, name in enumerate(names):
             inner = jax.random.fold_in(key, 1 + place)
-            seen = _draw(estimates[name], layout, inner, chains, draws, timed[name], advance)
-            squared = seen.length.astype(np.float64) ** 2
+            centre = jnp.asarray(np.nan_to_num(timed[name].draws.mean(axis=0), posinf=0, neginf=0), layout.dtype)
+            seen = _draw(estimates[name], layout, inner, chains, draws, centre, advance)
+            # From the draws' own mean, which the centre they were measured from is not.
+            squared = seen.length.astype(np.float64) ** 2 - np.sum(seen.moments.mean**2)
             lengths.append(squared)
             spectra[name] = _spectrum(seen, timed[name])
             trace = float(np.sum(seen.moments.variance))
             means = resampled_means(squared.ravel(), place)
             resampled[name] = trace * means / squared.mean() if squared.any() else np.zeros_like(means)
-            rows[name] = _row(seen, timed[name], squared, trace, spectra[name])
+            rows[name] = _row(seen, np.asarray(centre, np.float64), timed[name], squared, trace, spectra[name])
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("estimator")
     return VarianceComparison(
         summary=_relate(table, resampled, evaluations, reference),
@@ -125,17 +127,14 @@ def _costs(cost: Mapping[str, float] | None, names: list[str]) -> dict[str, floa
 
 
 def _draw(
-    estimate: Estimate, layout: Layout, key: Array, chains: int, draws: int, timed: Timed, advance: Any
+    estimate: Estimate, layout: Layout, key: Array, chains: int, draws: int, centre: Array, advance: Any
 ) -> Stretch:
-    """All draws, as deviations from the mean of those that were timed: distances from it are free of cancellation."""
-    centre = jnp.asarray(np.nan_to_num(timed.draws.mean(axis=0), posinf=0, neginf=0), layout.dtype)
+    """All draws, as deviations from a centre near their mean, so that their squares are free of cancellation."""
     plan = plan_of(layout, chains * draws)
     products = layout.size <= FULL
     sample = sampler((estimate,), layout, plan.together, products)
     none = np.zeros(0, np.int64)
-    seen = stretch(sample, plan, key, chains, range(draws), centre, none, products=products, advance=advance)
-    seen.moments.mean += np.asarray(centre, np.float64)
-    return seen
+    return stretch(sample, plan, key, chains, range(draws), centre, none, products=products, advance=advance)
 
 
 def _spectrum(seen: Stretch, timed: Timed) -> Spectrum:
@@ -145,10 +144,12 @@ def _spectrum(seen: Stretch, timed: Timed) -> Spectrum:
     return of_covariance(moments.products / (moments.count - 1), moments.count)
 
 
-def _row(seen: Stretch, timed: Timed, squared: np.ndarray, trace: float, spectrum: Spectrum) -> dict[str, float]:
+def _row(
+    seen: Stretch, centre: np.ndarray, timed: Timed, squared: np.ndarray, trace: float, spectrum: Spectrum
+) -> dict[str, float]:
     count = seen.moments.count
     total = float(squared.sum())
-    signal = float(np.sum(seen.moments.mean**2)) - trace / count  # the mean's own noise taken out
+    signal = float(np.sum((centre + seen.moments.mean) ** 2)) - trace / count  # the mean's own noise taken out
     return {
         "trace": trace,
         "signal_to_noise": signal / trace if trace else np.inf,

@@ -8,7 +8,7 @@ from scipy import stats
 from gumbel_moe.diagnostics._layout import Layout
 from gumbel_moe.diagnostics._moments import Moments
 
-_ROUNDINGS = 32  # of the leaf's size: sums of some hundred terms in another order differ by that much
+_ROUNDINGS = 32  # sums of some hundred terms in another order differ by that much
 _RARE = 50  # draws that are not 0: with fewer, the sample says little about its own variance
 POWER = 0.99  # of the biases called detectable
 
@@ -31,8 +31,13 @@ class Coordinates(NamedTuple):
 
 
 def rounding(layout: Layout, exact: np.ndarray, moments: Moments) -> np.ndarray:
-    """`(size,)`: by how much two ways of computing the same gradient may differ."""
-    return _ROUNDINGS * layout.eps * layout.largest(np.maximum(np.abs(exact), moments.magnitude))
+    """`(size,)`: by how much two ways of computing the same gradient may differ.
+
+    A coordinate that hardly varies may be the small sum of large terms: it has the rounding of its whole leaf.
+    """
+    own = np.maximum(np.abs(exact), moments.magnitude)
+    of_leaf = _ROUNDINGS * layout.eps * layout.largest(own)
+    return np.where(np.sqrt(moments.variance) > of_leaf, _ROUNDINGS * layout.eps * own, of_leaf)
 
 
 def rare(moments: Moments) -> np.ndarray:

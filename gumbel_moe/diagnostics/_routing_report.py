@@ -79,7 +79,7 @@ def routing_report(
 
     with progress_bar(progress, draws, "draws") as advance:
         seen = routing_draws(router, logits, key, draws, advance)
-    if np.isnan(seen.first).any():
+    if np.isnan(seen.largest).any():
         router(key, logits)  # outside of any transformation it can say what is wrong with the logits
     p = _softmax(np.asarray(logits, np.float64))
     found = marginals(seen.first, seen.second, p, draws, rate, float(np.finfo(logits.dtype).eps))
