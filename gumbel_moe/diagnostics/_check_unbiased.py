@@ -46,7 +46,7 @@ def check_unbiased(
     coordinate hardly varies, of the largest entry of its leaf), and where nearly all draws of a coordinate are 0, by
     what events too rare to be seen could add; both count in `detectable_bias`.
 
-    Memory: a dozen vectors of all coordinates, a few times 32 MiB for a batch of draws (or a few draws, if they are
+    Memory: a dozen vectors of all coordinates, a few times 64 MiB for a batch of draws (or a few draws, if they are
     larger), and of every draw only what is kept.
 
     **Arguments:**

@@ -35,8 +35,8 @@ class VarianceComparison:
     """By estimator: `eigenvalues` from the largest down (all of them for up to 256 coordinates; else those of a few
     draws, the largest of which are too large), and the effective `rank`."""
     squared_deviations: np.ndarray
-    """`(chains, draws, estimators)`: what every draw adds to the trace; up to a small constant its squared distance from
-    the mean."""
+    """`(chains, draws, estimators)`: what every draw adds to the trace, up to a small constant its squared distance
+    from the mean."""
     attrs: dict[str, Any]
 
     @cached_property

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe.diagnostics._columns import first_look, mean_and_squares
 from gumbel_moe.diagnostics._layout import Layout, check_same, layout_of
 
-_BATCH_BYTES = 2**25  # of the draws of one batch, and
+_BATCH_BYTES = 2**26  # of the draws of one batch, and
 _TOGETHER_BYTES = 2**24  # of those made at once: what an estimator needs besides its result is several times that
 _MOST = 512  # draws in a batch
 _TOGETHER_CPU, _TOGETHER = 32, 256  # draws at once: more does not make a CPU faster, and needs its memory
 PROJECTIONS = 4  # random ones
-_SIGNS = 2**32 - 1  # of the keys of the draws, none comes near
 
 Estimate = Callable[[Array], Any]
 
@@ -103,13 +103,13 @@ def _compiled(estimates: tuple[Estimate, ...], layout: Layout, together: int, pr
 _remembered = lru_cache(maxsize=16)(_compiled)
 
 
-def _one(estimates: tuple[Estimate, ...], layout: Layout, key: Array, chain: Array, draw: Array) -> tuple[Array, Array]:
-    """One draw, or the difference of two independent ones, and its size before the subtraction."""
+def _one(estimates: tuple[Estimate, ...], layout: Layout, key: Array, chain: Array, draw: Array) -> tuple[Array, ...]:
+    """One draw; or the difference of two independent ones, with its size before the subtraction."""
     key = jax.random.fold_in(jax.random.fold_in(key, chain), draw)
     if len(estimates) == 1:
-        value = layout.vector(estimates[0](key))
-        return value, jnp.abs(value)
-    first, second = (layout.vector(estimate(k)) for estimate, k in zip(estimates, jax.random.split(key), strict=True))
+        return (layout.vector(estimates[0](key)),)
+    keys = jax.random.split(key, len(estimates))
+    first, second = (layout.vector(estimate(k)) for estimate, k in zip(estimates, keys, strict=True))
     return first - second, jnp.abs(first) + jnp.abs(second)
 
 
@@ -124,42 +124,42 @@ def _batch(
     valid: Array,
     exact: Array,
     keep: Array,
+    signs: Array,
     unit: Array,
     direction: Array,
 ) -> Batch:
     """The draws `(rows,)` of the given chains and places; those not valid only fill up the batch."""
     one = jax.vmap(partial(_one, estimates, layout, key))
-    values, sizes = jax.lax.map(lambda at: one(*at), (chain.reshape(-1, together), draw.reshape(-1, together)))
-    values, sizes = values.reshape(-1, layout.size), sizes.reshape(-1, layout.size)
+    made = jax.lax.map(lambda at: one(*at), (chain.reshape(-1, together), draw.reshape(-1, together)))
+    values, *sizes = (part.reshape(-1, layout.size) for part in made)
+    sizes = sizes[0] if sizes else jnp.abs(values)
     real = valid[:, None]
-    count = jnp.sum(valid).astype(values.dtype)
     deviation = jnp.where(real, values - exact, 0)
-    finite = jnp.isfinite(values) & jnp.isfinite(sizes)
-
-    scale = jnp.max(jnp.abs(deviation), axis=0)
-    scale = jnp.where(scale == 0, 1, scale)
-    scaled = deviation / scale
-    mean = jnp.sum(scaled, axis=0) / count
-    centred = jnp.where(real, scaled - mean, 0)
-    squares = jnp.sum(centred**2, axis=0)
+    first = first_look(values, sizes, deviation, valid)
+    scale = jnp.where(first.largest == 0, 1, first.largest)
+    count = jnp.sum(valid).astype(values.dtype)
+    mean, squares = mean_and_squares(deviation, scale, valid)
     longest = jnp.max(scale)
     # The first batch sets the unit: the standard deviation, coordinate by coordinate.
     unit = jnp.where(jnp.any(unit > 0), unit, scale * jnp.sqrt(squares / count))
-    signs = jax.random.rademacher(jax.random.fold_in(key, _SIGNS), (PROJECTIONS, layout.size), values.dtype)
-    weights = jnp.concatenate([jnp.where(unit > 0, signs / unit, 0), direction[None]])
+    weights = jnp.concatenate([jnp.where(unit > 0, signs.astype(unit.dtype) / unit, 0), direction[None]])
     return Batch(
         count=count,
         scale=scale,
         mean=mean,
         squares=squares,
-        magnitude=jnp.sum(jnp.where(real, sizes, 0), axis=0) / count,
-        peak=jnp.max(jnp.where(real, sizes, 0), axis=0),
-        nonzero=jnp.sum(real & (values != 0), axis=0),
-        broken=jnp.sum(real & ~finite, axis=0),
+        magnitude=first.magnitude / count,
+        peak=first.peak,
+        nonzero=first.nonzero,
+        broken=first.broken,
         unit=unit,
         kept=values[:, keep],
         projections=jnp.matmul(deviation, weights.T, precision="highest"),
         length=longest * jnp.sqrt(jnp.sum((deviation / longest) ** 2, axis=1)),
-        whole=jnp.all(finite, axis=1),
-        products=jnp.matmul(centred.T, centred, precision="highest") if products else jnp.zeros((0, 0)),
+        whole=jnp.all(jnp.isfinite(values) & jnp.isfinite(sizes), axis=1),
+        products=_products(jnp.where(real, deviation / scale - mean, 0)) if products else jnp.zeros((0, 0)),
     )
+
+
+def _products(centred: Array) -> Array:
+    return jnp.matmul(centred.T, centred, precision="highest")

@@ -53,11 +53,12 @@ def stretch(
     projected = np.empty((total, PROJECTIONS + 1), exact.dtype)
     length, whole = np.empty(total, exact.dtype), np.empty(total, bool)
     chosen = jnp.asarray(keep, jnp.int32)
+    signs = jnp.asarray(np.random.default_rng(0).integers(0, 2, (PROJECTIONS, size), np.int8) * 2 - 1)
     for start in range(0, total, plan.rows):
         row = np.arange(start, start + plan.rows)
         valid, place = row < total, np.minimum(row, total - 1)
         chain, draw = np.divmod(place, len(draws))
-        batch = sample(key, np.int32(chain), np.int32(draws.start + draw), valid, exact, chosen, unit, along)
+        batch = sample(key, np.int32(chain), np.int32(draws.start + draw), valid, exact, chosen, signs, unit, along)
         unit = batch.unit
         rows = slice(start, min(start + plan.rows, total))
         count = rows.stop - start
