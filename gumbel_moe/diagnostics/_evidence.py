@@ -72,7 +72,7 @@ def gather(
         whole=np.concatenate([first.whole, second.whole], axis=1),
         coordinates=judge(layout, exact, np.asarray(shift, np.float64), moments, rate / 2),
         spread=project(direction, second.along, rate / 2),
-        independence=look(np.concatenate([kept, projections], axis=2), judged),
+        independence=look((kept, projections), judged),
         keep=keep,
         kept=kept,
         projections=projections,

@@ -1,5 +1,6 @@
 """Draws of independent keys are independent: whether they look so."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,16 +27,18 @@ class Independence(NamedTuple):
     """Why the draws cannot be independent, if they cannot."""
 
 
-def look(series: np.ndarray, judged: np.ndarray) -> Independence:
-    """`(chains, draws, series)` and which of the series vary enough."""
-    chains, draws, size = series.shape
-    values = series.astype(np.float64)
-    judged = judged & np.isfinite(values).all(axis=(0, 1)) & (np.ptp(values, axis=(0, 1)) > 0)
-    ess, r_hat = np.full(size, np.nan), np.full(size, np.nan)
-    if judged.any() and draws >= 4:
-        ess[judged] = arviz_ess(values[..., judged], chain_axis=0, draw_axis=1)
-        if chains > 1 and draws >= 8:
-            r_hat[judged] = _r_hat(values[..., judged])
+def look(tables: Sequence[np.ndarray], judged: np.ndarray) -> Independence:
+    """Tables `(chains, draws, series)`, and which of all their series vary enough."""
+    chains, draws = tables[0].shape[:2]
+    ess, r_hat = np.full(len(judged), np.nan), np.full(len(judged), np.nan)
+    every = (table[..., column] for table in tables for column in range(table.shape[2]))
+    # One by one: all of them in double precision would take more room than the draws themselves.
+    for place, series in enumerate(every):
+        values = series.astype(np.float64)
+        if judged[place] and np.isfinite(values).all() and np.ptp(values) > 0:
+            ess[place] = arviz_ess(values, chain_axis=0, draw_axis=1)
+            if chains > 1 and draws >= 8:
+                r_hat[place] = _r_hat(values)
     reasons = []
     total = chains * draws
     fewest, worst = np.nanmin(ess, initial=total), np.nanmax(r_hat, initial=1.0)
@@ -43,21 +46,26 @@ def look(series: np.ndarray, judged: np.ndarray) -> Independence:
         reasons.append(f"effective sample size {fewest:.0f} of {total} independent draws: is a key reused?")
     if worst > 1 + max(_R_HAT, _R_HAT_DRAWS / draws):
         reasons.append(f"the chains disagree, r-hat is {worst:.3f}: does the estimator keep a state?")
-    labels = _labels(series)
+    labels = _labels(tables)
     reasons.extend(_repeats(labels))
     return Independence(ess, r_hat, len(np.unique(labels)), tuple(reasons))
 
 
-def _r_hat(values: np.ndarray) -> np.ndarray:
+def _r_hat(values: np.ndarray) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):  # a series that is nearly always one value
-        return np.asarray(rhat(values, chain_axis=0, draw_axis=1))
+        return float(rhat(values, chain_axis=0, draw_axis=1))
 
 
-def _labels(series: np.ndarray) -> np.ndarray:
+def _labels(tables: Sequence[np.ndarray]) -> np.ndarray:
     """`(chains, draws)`: equal where all bits of two draws are; a hash of 64 bits."""
-    words = np.ascontiguousarray(series).view(np.uint32).astype(np.uint64)
-    odd = np.random.default_rng(0).integers(0, 2**63, words.shape[-1], np.uint64) * np.uint64(2) + np.uint64(1)
-    return np.asarray(np.sum((words + np.uint64(1)) * odd, axis=-1, dtype=np.uint64))
+    rng = np.random.default_rng(0)
+    labels = np.zeros(tables[0].shape[:2], np.uint64)
+    for table in tables:
+        words = np.ascontiguousarray(table).view(np.uint32)
+        for column in range(words.shape[2]):
+            odd = 2 * rng.integers(0, 2**63, dtype=np.uint64) + 1
+            labels += (words[..., column].astype(np.uint64) + np.uint64(1)) * np.uint64(odd)
+    return labels
 
 
 def _repeats(labels: np.ndarray) -> list[str]:

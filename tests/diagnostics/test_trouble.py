@@ -147,22 +147,22 @@ def test_independent_draws_look_independent(shape, kind):
     }[kind]
     for _ in range(10):
         series = draw((*shape, 30)).astype(np.float32)
-        assert look(series, np.ones(30, bool)).reasons == ()
+        assert look([series], np.ones(30, bool)).reasons == ()
     # A single coin has two outcomes, most draws repeat others, and that is fine too.
-    assert look(draw((*shape, 1)).astype(np.float32), np.ones(1, bool)).reasons == ()
+    assert look([draw((*shape, 1)).astype(np.float32)], np.ones(1, bool)).reasons == ()
 
 
 def test_dependent_draws_do_not():
     rng = np.random.default_rng(0)
     drawn = rng.normal(size=(4, 500, 3)).astype(np.float32)
     good = np.ones(3, bool)
-    assert look(drawn, good).reasons == ()
+    assert look([drawn], good).reasons == ()
     repeated = drawn.copy()
     repeated[2] = repeated[0]
-    assert "chain 2 repeats the draws of chain 0" in look(repeated, good).reasons[0]
+    assert "chain 2 repeats the draws of chain 0" in look([repeated], good).reasons[0]
     walk = np.zeros_like(drawn)
     for t in range(1, 500):
         walk[:, t] = 0.9 * walk[:, t - 1] + drawn[:, t]
-    assert "effective sample size" in look(walk, good).reasons[0]
+    assert "effective sample size" in look([walk], good).reasons[0]
     shifted = drawn + np.arange(4, dtype=np.float32)[:, None, None] / 2
-    assert any("chains disagree" in reason for reason in look(shifted, good).reasons)
+    assert any("chains disagree" in reason for reason in look([shifted], good).reasons)
