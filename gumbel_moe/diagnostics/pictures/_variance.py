@@ -39,7 +39,7 @@ def draw_variance(
         raise ValueError(f"log must be '', 'x', 'y' or 'xy', got {log!r}")
     missing = {"estimator", x, value, *([panel] if panel else [])} - set(table.columns)
     if missing:
-        raise ValueError(f"table must have the columns {', '.join(sorted(missing))}, got {', '.join(table.columns)}")
+        raise ValueError(f"table has no column {', '.join(sorted(missing))}, only {', '.join(table.columns)}")
     parts = list(table.groupby(panel, sort=False)) if panel else [(None, table)]
     figure, axes = figure_of(max(3.4 * len(parts), 6), 3.6, 1, len(parts))
     for ax in axes[1:]:
