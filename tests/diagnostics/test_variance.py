@@ -143,8 +143,9 @@ def test_estimators_without_spread_or_with_broken_draws(tmp_path):
     result.data.to_netcdf(tmp_path / "variance.nc")
 
 
-def test_the_baseline_of_the_toy():
-    """The skip process has more variance than independent draws, here as everywhere, and capacity is why."""
+@pytest.mark.slow
+def test_capacity_costs_variance():
+    """The skip process has more variance than independent draws; an interval that is wrong is one in 40."""
     problem = toy()
     result = compare_variance(
         {name: estimator(problem, name) for name in ("independent", "skip")},
