@@ -22,7 +22,11 @@ KEY = jax.random.key(2)
 LOGITS = routers.logits()
 
 
-@pytest.mark.parametrize("router", [IndependentRouter(), SkipRouter(2), GumbelMatchingRouter(4)], ids=str)
+@pytest.mark.parametrize(
+    "router",
+    [IndependentRouter(), SkipRouter(2), pytest.param(GumbelMatchingRouter(4), marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_weighted_draws(router):
     """False-fail rate 1e-6 each."""
     report = routing_report(router, LOGITS, KEY, draws=3000)
@@ -97,6 +101,7 @@ def test_infeasible_logits():
         routing_report(GumbelMatchingRouter(4), jnp.array([[0.0, -jnp.inf]] * 8), KEY, draws=10)
 
 
+@pytest.mark.slow
 def test_in_float64():
     with jax.enable_x64(True):
         assert routing_report(SkipRouter(2), routers.logits(), KEY, draws=500).unbiased
@@ -140,7 +145,6 @@ def test_pictures(tmp_path):
         ({"draws": 1}, ValueError, "draws must be at least 2, got 1"),
         ({"false_fail_rate": 2}, ValueError, "false_fail_rate must be between 0 and 1, got 2"),
     ],
-    ids=str,
 )
 def test_bad_input(change, error, message):
     with pytest.raises(error, match=message):

@@ -173,7 +173,6 @@ def test_capacity_costs_variance():
         ({"cost": {"a": 0}}, ValueError, r"cost\['a'\] must be finite and positive, got 0"),
         ({"draws": 2}, ValueError, "draws must be at least 4, got 2"),
     ],
-    ids=str,
 )
 def test_bad_input(change, error, message):
     with pytest.raises(error, match=message):
