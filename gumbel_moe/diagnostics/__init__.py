@@ -1,0 +1,17 @@
+"""Diagnostics: any gradient estimator, tested for bias, its variance measured, and routers seen at work."""
+
+from gumbel_moe.diagnostics._check_unbiased import check_unbiased
+from gumbel_moe.diagnostics._compare_variance import compare_variance
+from gumbel_moe.diagnostics._comparison import VarianceComparison
+from gumbel_moe.diagnostics._report import UnbiasedReport
+from gumbel_moe.diagnostics._routing_record import RoutingReport
+from gumbel_moe.diagnostics._routing_report import routing_report
+
+__all__ = [
+    "RoutingReport",
+    "UnbiasedReport",
+    "VarianceComparison",
+    "check_unbiased",
+    "compare_variance",
+    "routing_report",
+]

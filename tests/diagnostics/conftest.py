@@ -1,0 +1,7 @@
+"""The shapes in the models' signatures are checked here too, whichever tests come first."""
+
+from jaxtyping import install_import_hook
+
+with install_import_hook("models", "beartype.beartype"):
+    import models.digits
+    import models.toy  # noqa: F401
