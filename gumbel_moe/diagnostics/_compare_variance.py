@@ -63,10 +63,10 @@ def compare_variance(
     >>> one = lambda key: jax.random.normal(key, (3,))
     >>> mean_of_two = lambda key: jax.random.normal(key, (2, 3)).mean(axis=0)
     >>> result = compare_variance({"one": one, "two": mean_of_two}, jax.random.key(0), cost={"one": 1, "two": 2})
-    >>> 1.8 < result.summary.relative["two"] < 2.2  # half the variance,
-    True
-    >>> 0.9 < result.summary.relative_per_evaluation["two"] < 1.1  # at twice the cost
-    True
+    >>> print(result.summary.relative.round()["two"])  # half the variance,
+    2.0
+    >>> print(result.summary.relative_per_evaluation.round()["two"])  # at twice the cost
+    1.0
 
     ```
     """

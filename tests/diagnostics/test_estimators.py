@@ -14,7 +14,6 @@ from tests.diagnostics.problems import BIASED, PROBLEMS, UNBIASED, estimator
 
 DRAWS = {"toy": 2000, "digits": 500, "random": 2000}
 QUICK = {
-    ("toy", "independent"),
     ("toy", "gumbel_matching"),
     ("toy", "gumbel_matching_uncorrected"),
     ("toy", "switch"),

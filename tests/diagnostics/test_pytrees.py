@@ -161,7 +161,6 @@ def zeros(key):
         ({"keep": ["a[3]"]}, ValueError, r"there is no coordinate 'a\[3\]'; the leaves are a\[3\]"),
         ({"keep": ["c"]}, ValueError, "there is no coordinate 'c'"),
     ],
-    ids=str,
 )
 def test_bad_input(change, error, message):
     arguments = {"estimate": zeros, "exact": {"a": jnp.zeros(3)}, "key": KEY} | change

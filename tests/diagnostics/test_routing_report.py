@@ -22,7 +22,11 @@ KEY = jax.random.key(2)
 LOGITS = routers.logits()
 
 
-@pytest.mark.parametrize("router", [IndependentRouter(), SkipRouter(2), GumbelMatchingRouter(4)], ids=str)
+@pytest.mark.parametrize(
+    "router",
+    [IndependentRouter(), SkipRouter(2), pytest.param(GumbelMatchingRouter(4), marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_weighted_draws(router):
     """False-fail rate 1e-6 each."""
     report = routing_report(router, LOGITS, KEY, draws=3000)
@@ -33,13 +37,10 @@ def test_weighted_draws(router):
     assert report.weight_histogram["count"].sum() == pytest.approx(3000 * 8 * (1 - report.skipped))
 
 
-@pytest.mark.parametrize("name", [*routers.TOP_ONE, "skip_uncorrected", "gumbel_matching_uncorrected"])
+@pytest.mark.parametrize("name", [*routers.TOP_ONE, "skip_uncorrected"])
 def test_all_others_are_found_biased(name):
-    uncorrected = {
-        "skip_uncorrected": SkipRouter(2, corrected=False),
-        "gumbel_matching_uncorrected": GumbelMatchingRouter(3, corrected=False),
-    }
-    report = routing_report((routers.TOP_ONE | uncorrected)[name], LOGITS, KEY, draws=1000)
+    all_routers = routers.TOP_ONE | {"skip_uncorrected": SkipRouter(2, corrected=False)}
+    report = routing_report(all_routers[name], LOGITS, KEY, draws=1000)
     assert not report.unbiased
     assert "BIASED" in str(report)
 
@@ -72,8 +73,9 @@ def test_what_is_counted():
     np.testing.assert_allclose(report.marginals.mean, [[1, 0], [1, 0], [4, 0], [0, 0]])
 
 
-def test_capacity_is_seen():
-    report = routing_report(GumbelMatchingRouter((3, 3, 2)), LOGITS, KEY, draws=100)
+def test_a_matching_without_weights():
+    report = routing_report(GumbelMatchingRouter((3, 3, 2), corrected=False), LOGITS, KEY, draws=1000)
+    assert not report.unbiased
     assert report.skipped == 0
     assert report.summary["load"].tolist() == [3, 3, 2]
     assert report.max_violation == pytest.approx(3 / (8 / 3) - 1)
@@ -81,7 +83,7 @@ def test_capacity_is_seen():
 
 def test_rare_pairs_are_not_called_biased():
     """Most pairs have a probability far below one in all draws; false-fail rate 1e-6 each."""
-    for seed in range(5):
+    for seed in range(2):
         logits = 6 * jax.random.normal(jax.random.key(seed), (64, 8))
         assert routing_report(IndependentRouter(), logits, jax.random.key(seed), draws=300).unbiased
         assert not routing_report(SkipRouter(2, corrected=False), logits, KEY, draws=300).unbiased
@@ -91,12 +93,18 @@ def test_forbidden_experts():
     report = routing_report(SkipRouter(3), routers.forbidding(), KEY, draws=2000)
     assert report.unbiased
     assert np.isfinite(report.entropy)
+
+
+@pytest.mark.slow
+def test_infeasible_logits():
     with pytest.raises(ValueError, match="no feasible assignment"):
         routing_report(GumbelMatchingRouter(4), jnp.array([[0.0, -jnp.inf]] * 8), KEY, draws=10)
 
 
-def test_in_float64(x64):
-    assert routing_report(SkipRouter(2), routers.logits(), KEY, draws=500).unbiased
+@pytest.mark.slow
+def test_in_float64():
+    with jax.enable_x64(True):
+        assert routing_report(SkipRouter(2), routers.logits(), KEY, draws=500).unbiased
 
 
 def test_a_state_can_be_given():
@@ -137,7 +145,6 @@ def test_pictures(tmp_path):
         ({"draws": 1}, ValueError, "draws must be at least 2, got 1"),
         ({"false_fail_rate": 2}, ValueError, "false_fail_rate must be between 0 and 1, got 2"),
     ],
-    ids=str,
 )
 def test_bad_input(change, error, message):
     with pytest.raises(error, match=message):

@@ -143,8 +143,9 @@ def test_estimators_without_spread_or_with_broken_draws(tmp_path):
     result.data.to_netcdf(tmp_path / "variance.nc")
 
 
-def test_the_baseline_of_the_toy():
-    """The skip process has more variance than independent draws, here as everywhere, and capacity is why."""
+@pytest.mark.slow
+def test_capacity_costs_variance():
+    """The skip process has more variance than independent draws; an interval that is wrong is one in 40."""
     problem = toy()
     result = compare_variance(
         {name: estimator(problem, name) for name in ("independent", "skip")},
@@ -172,7 +173,6 @@ def test_the_baseline_of_the_toy():
         ({"cost": {"a": 0}}, ValueError, r"cost\['a'\] must be finite and positive, got 0"),
         ({"draws": 2}, ValueError, "draws must be at least 4, got 2"),
     ],
-    ids=str,
 )
 def test_bad_input(change, error, message):
     with pytest.raises(error, match=message):
