@@ -1,0 +1,5 @@
+"""The command line: `gumbel-moe diagnose` and `gumbel-moe sample`."""
+
+from gumbel_moe.cli._main import main
+
+__all__ = ["main"]

@@ -1,0 +1,83 @@
+"""What `gumbel-moe diagnose` can be told."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from gumbel_moe.cli._parser import not_negative, places, rate, whole
+
+WEIGHTED = ("independent", "skip", "gumbel-matching")
+"""Routers that draw, with importance weights."""
+GATED = ("switch", "base", "sinkhorn", "loss-free", "quantile-balancing")
+"""Routers that multiply outputs by a gate: biased by design."""
+
+_ABOUT = """\
+Is the gradient of a router unbiased?
+
+Makes a random mixture of linear experts with a linear router, small enough that the
+exact gradient of its mean loss is known by enumeration. Then draws the router's gradient
+estimate many times and tests its mean, coordinate by coordinate and as a whole
+(check_unbiased), tests its weights (routing_report), and measures its variance beside
+that of independent draws (compare_variance).
+
+Routers that draw (independent, skip, gumbel-matching) should pass. Those that are biased
+by design (switch, base, sinkhorn, loss-free, quantile-balancing; each with its own gated
+loss), and skip or gumbel-matching with `--estimator uncorrected`, should not.
+"""
+
+_END = """\
+writes into DIR:
+  report.html   everything to look at, in one file with its pictures
+  report.json   passed, max_z, detectable_bias, false_fail_rate, variance, ... and the
+                arguments and versions; the same arguments give the same bits (no timings)
+  draws.nc      kept draws, their exact values, weights and loads, for ArviZ (netCDF)
+
+exit codes:
+  0    no bias found; an unbiased router is failed with probability --false-fail-rate
+  1    bias found
+  2    bad arguments, or a package is missing: one line on stderr says what
+  3    the program itself failed, with a traceback
+  130  interrupted with Ctrl-C
+
+example, about half a minute; the second must fail:
+  gumbel-moe diagnose --router skip --n 64 --experts 8 --capacity 8 --out report
+  gumbel-moe diagnose --router skip --estimator uncorrected --out report-uncorrected
+
+Gumbel-Matching without spare places has weights with a heavy tail where experts have
+few places; with one place each their variance is infinite, and no number of draws helps.
+"""
+
+
+def add(commands: Any) -> None:
+    """The command and its options."""
+    parser = commands.add_parser("diagnose", help="test a router's gradient for bias", description=_ABOUT, epilog=_END)
+    option = parser.add_argument
+    option("--router", required=True, choices=(*WEIGHTED, *GATED), metavar="NAME", help=", ".join(WEIGHTED + GATED))
+    option("--n", type=whole(1, 100_000), default=64, help="datapoints (default: 64)")
+    option("--experts", type=whole(1, 1024), default=8, help="experts (default: 8)")
+    option("--capacity", type=places, help="places of every expert, or one number for each: 8,8,4 (default: a fair share)")
+    option("--scale", type=not_negative, default=1.0, help="standard deviation of the logits, in nats (default: 1)")
+    option("--draws", type=whole(4, 10_000_000), default=2000, help="gradients drawn in each chain (default: 2000)")
+    option("--chains", type=whole(1, 1000), default=4, help="independent series of draws (default: 4)")
+    option(
+        "--estimator",
+        choices=("corrected", "uncorrected"),
+        default="corrected",
+        help="with its importance weights, or with the weight 1 for all (default: corrected)",
+    )
+    option(
+        "--false-fail-rate",
+        type=rate,
+        default=1e-6,
+        metavar="R",
+        help="how likely an unbiased router may fail (default: 1e-6)",
+    )
+    option("--seed", type=whole(0), default=0, help="of the mixture and of the draws (default: 0)")
+    option("--out", type=Path, required=True, metavar="DIR", help="folder for the report, made if it is not there")
+    parser.set_defaults(run=_run, prog=parser.prog)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from gumbel_moe.cli._diagnose import diagnose  # JAX takes a second to import, which help need not wait for
+
+    return diagnose(options)

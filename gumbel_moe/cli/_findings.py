@@ -1,0 +1,116 @@
+"""What `diagnose` found, as numbers for a file and as a table to print."""
+
+import math
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import jax
+
+from gumbel_moe.diagnostics import RoutingReport, UnbiasedReport, VarianceComparison
+
+_PACKAGES = ("gumbel_moe", "jax", "jaxlib", "numpyro", "numpy", "scipy", "arviz_base", "arviz_stats")
+_TIMED = ("seconds", "trace_x_seconds", "relative_per_second")
+
+
+class Findings(NamedTuple):
+    """Of one run."""
+
+    settings: dict[str, Any]
+    check: UnbiasedReport
+    routing: RoutingReport
+    comparison: VarianceComparison
+    rate: float
+    """Shared by the tests of the gradient and of the weights."""
+
+    @property
+    def passed(self) -> bool:
+        """Neither the gradient nor the weights were found biased."""
+        return self.check.passed and self.routing.unbiased
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why not, in sentences."""
+        wrong = "the weights are biased: a mean of w 1(z = j) is {:.1f} standard errors from p, limit {:.1f}"
+        extra = () if self.routing.unbiased else (wrong.format(self.routing.max_z, self.routing.limit),)
+        return (*self.check.reasons, *extra)
+
+    @property
+    def relative(self) -> tuple[float, float, float]:
+        """The trace of the covariance over that of independent draws, with the ends of an interval."""
+        row = self.comparison.summary.iloc[-1]
+        return 1 / row["relative"], 1 / row["relative_high"], 1 / row["relative_low"]
+
+
+def as_json(found: Findings) -> dict[str, Any]:
+    """Without timings, so that the same arguments give the same bits; null for what is not finite."""
+    check, routing = found.check, found.routing
+    relative, low, high = found.relative
+    return _plain(
+        {
+            "passed": found.passed,
+            "max_z": check.max_z,
+            "limit": check.limit,
+            "detectable_bias": check.detectable_bias,
+            "spread_z": check.spread_z,
+            "spread_limit": check.spread_limit,
+            "detectable_spread": check.detectable_spread,
+            "false_fail_rate": found.rate,
+            "variance": check.variance,
+            "relative_variance": {"to": "independent", "value": relative, "low": low, "high": high},
+            "reasons": list(found.reasons),
+            "coordinates": check.summary.reset_index().to_dict("records"),
+            "weights": {
+                "unbiased": routing.unbiased,
+                "max_z": routing.max_z,
+                "limit": routing.limit,
+                "effective_fraction": routing.effective_fraction,
+                "max_weight": routing.max_weight,
+                "largest_share": routing.largest_share,
+                "skipped": routing.skipped,
+                "max_violation": routing.max_violation,
+                "max_violation_sent": routing.max_violation_sent,
+                "entropy": routing.entropy,
+            },
+            "comparison": found.comparison.summary.drop(columns=list(_TIMED)).to_dict("index"),
+            "arguments": found.settings,
+            "versions": {package: version(package) for package in _PACKAGES},
+            "device": jax.devices()[0].device_kind,
+        }
+    )
+
+
+def table(found: Findings) -> list[tuple[str, str]]:
+    """Rows of a name and what was found."""
+    check, routing = found.check, found.routing
+    relative, low, high = found.relative
+    total = check.draws * check.chains
+    return [
+        ("router", " ".join(str(found.settings[name]) for name in ("router", "estimator"))),
+        ("draws", f"{total:,} of {len(check.summary):,} coordinates"),
+        ("largest |z| of a coordinate", f"{check.max_z:.2f}, limit {check.limit:.2f}"),
+        ("t-score of all together", f"{check.spread_z:.2f}, limit {check.spread_limit:.2f}"),
+        ("largest |z| of the weights", f"{routing.max_z:.2f}, limit {routing.limit:.2f}"),
+        ("detectable bias", f"{check.detectable_bias:.3g} in any one coordinate, with probability 0.99"),
+        ("variance (trace)", f"{check.variance:.4g}"),
+        ("over that of independent draws", f"{relative:.3f}, 95% interval {low:.3f} to {high:.3f}"),
+        ("weights", f"effective fraction {routing.effective_fraction:.3f}, largest {routing.max_weight:.3g}"),
+        ("skipped", f"{routing.skipped:.1%}"),
+        ("busiest expert over the mean", f"{1 + routing.max_violation:.2f}"),
+    ]
+
+
+def verdict(found: Findings) -> str:
+    """One line, and one for every reason."""
+    if found.passed:
+        return f"PASSED: no bias found (an unbiased router is failed with probability {found.rate:g})"
+    return "\n".join(["FAILED: not an unbiased gradient", *(f"- {reason}" for reason in found.reasons)])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,69 @@
+"""A parser that says what is wrong in one line, and the numbers that it reads."""
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import NoReturn
+
+from gumbel_moe.cli._exits import BAD_ARGUMENTS
+
+_MOST = 2**31 - 1
+
+
+class Parser(argparse.ArgumentParser):
+    """Without abbreviated options: a typing error is not guessed at."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **settings,  # pyright: ignore[reportArgumentType]
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with exit code 2."""
+        self.exit(BAD_ARGUMENTS, f"{self.prog}: error: {message}\n")
+
+
+def whole(least: int, most: int = _MOST) -> Callable[[str], int]:
+    """Reads a whole number in a range."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least:,} to {most:,}, got {text!r}")
+        return number
+
+    return read
+
+
+def places(text: str) -> int | tuple[int, ...]:
+    """Reads a capacity: one number for all experts, or one for each, separated by commas."""
+    numbers = tuple(whole(1)(part.strip()) for part in text.split(","))
+    return numbers if "," in text else numbers[0]
+
+
+def not_negative(text: str) -> float:
+    """Reads a finite number of at least 0."""
+    number = _number(text)
+    if not (math.isfinite(number) and number >= 0):
+        raise argparse.ArgumentTypeError(f"must be a finite number, at least 0, got {text!r}")
+    return number
+
+
+def rate(text: str) -> float:
+    """Reads a probability, neither 0 nor 1."""
+    number = _number(text)
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, got {text!r}")
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
