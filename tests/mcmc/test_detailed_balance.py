@@ -28,7 +28,7 @@ CASES = pytest.mark.parametrize(
     [
         pytest.param(GumbelMatching, (2, 2), True, marks=pytest.mark.slow),
         pytest.param(GumbelMatching, (3, 2), True, marks=pytest.mark.slow),
-        (GumbelMatching, (3, 2), False),
+        pytest.param(GumbelMatching, (3, 2), False, marks=pytest.mark.slow),
         (SkipAssignment, (1, 2), True),
         (SkipAssignment, (2, 3), False),
     ],

@@ -72,7 +72,7 @@ def test_posterior(prior):
     values, probs = enumerated(priors)
     assert total_variation(np.asarray(samples["z"]), values, probs) < limit
     # The prior, and the posterior of another prior, are farther off.
-    other = enumerated(np.asarray(outcome_probabilities(2 * LOGITS - logits, 2), np.float64))[1]
+    other = enumerated(np.asarray(outcome_probabilities(LOGITS - logits, 2), np.float64))[1]
     for wrong in (priors, other):
         assert np.abs(probs - wrong).sum() / 2 > 4 * limit
     table = summary(from_dict({"posterior": {name: np.asarray(x) for name, x in samples.items()}}), round_to="none")

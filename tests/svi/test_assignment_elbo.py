@@ -1,5 +1,7 @@
 """`AssignmentELBO`: unbiased against enumeration, less noisy than `TraceGraph_ELBO`, clear about what it refuses."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from tests.svi import mixture
 
 FALSE_FAIL_RATE = 1e-6  # of every test of randomness here; seeds are fixed, so that it is spent once
 N, K = 12, 3
+SLOWLY = partial(pytest.param, marks=pytest.mark.slow)
 DRAWS = 20_000
 
 
@@ -34,10 +37,10 @@ def largest_z(elbo, truth_seed=None):
 @pytest.mark.parametrize(
     ("router", "particles"),
     [
-        (IndependentRouter(), 1),
+        SLOWLY(IndependentRouter(), 1),
         (IndependentRouter(), 2),
-        (IndependentRouter(), 5),
-        (SkipRouter(4), 1),
+        SLOWLY(IndependentRouter(), 5),
+        SLOWLY(SkipRouter(4), 1),
         (SkipRouter((2, 3, 6)), 4),
         (GumbelMatchingRouter(6), 2),
     ],
@@ -63,7 +66,7 @@ def test_value_is_unbiased_and_exact_with_as_many_particles_as_experts():
     np.testing.assert_allclose(loss, truth, rtol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize("scale", [SLOWLY(0.1), 1.0, SLOWLY(3.0)])
 def test_variance_is_at_most_half_of_trace_graph(scale):
     """Lines that are latent too, 64 datapoints, 4 experts, 4 particles; 500 draws, so that a ratio is within 10%."""
     n, k = 64, 4
