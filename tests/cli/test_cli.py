@@ -38,7 +38,7 @@ def test_a_biased_router_exits_with_1(tmp_path, capsys):
     assert "PASSED" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("router", ["independent", "skip", "gumbel-matching"])
+@pytest.mark.parametrize("router", ["independent", "skip", pytest.param("gumbel-matching", marks=pytest.mark.slow)])
 def test_sample(tmp_path, router):
     logits = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
     np.save(tmp_path / "logits.npy", logits)
@@ -68,9 +68,8 @@ def test_bad_files_get_one_line(tmp_path, capsys, content):
             "whole numbers": np.zeros((3, 2), int),
         }[content]
         np.save(path, array, allow_pickle=True)
-    code = main(
-        ["sample", "--router", "skip", "--logits", str(path), "--capacity", "2", "--out", str(tmp_path / "o.npz")]
-    )
+    out = tmp_path / "o.npz"
+    code = main(["sample", "--router", "skip", "--logits", str(path), "--capacity", "2", "--out", str(out)])
     error = capsys.readouterr().err.strip()
     assert code == 2
     assert "\n" not in error

@@ -62,7 +62,8 @@ def total_variation(draws, values, probs):
     return np.abs(counts / counts.sum() - probs).sum() / 2
 
 
-@pytest.mark.parametrize("prior", ["equal", pytest.param("random", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("prior", ["equal", "random"])
 def test_posterior(prior):
     """50,000 draws over 90 outcomes. By chance alone independent ones would be off by about 0.01 in total variation."""
     draws, chains, limit = 5_000, 10, 0.02
