@@ -37,8 +37,8 @@ def swap_and_move(
     is left invariant exactly, and the model is evaluated once a round. The table $T$ holds each datapoint's terms
     under each expert, read off the model, and the prior: for a `SkipAssignment` exactly, for a `GumbelMatching` at the
     prices that clear the market, which neglects how a determinant varies from one assignment to another. Where the
-    likelihood of a datapoint depends on its own expert alone, rounds of `n` steps are nearly always accepted; where it
-    does not, use few steps and many rounds.
+    likelihood of a datapoint depends on other datapoints' experts too, the surrogate misses that: use few steps and
+    many rounds, so that not all of a round is rejected at once.
 
     **Arguments:**
 
@@ -77,7 +77,7 @@ def swap_and_move(
 
     ```
 
-    Reference: J. S. Liu, *Monte Carlo Strategies in Scientific Computing* (2001), section 9.4.3, for surrogate
+    Reference: J. S. Liu, *Monte Carlo Strategies in Scientific Computing* (2001), for surrogate
     transitions; the prices are those of the documentation's page *The probability of a matching*.
     """
     if num_steps is not None:
