@@ -95,4 +95,3 @@ def _look_for_packages() -> None:
             need(module, "gumbel-moe diagnose")
         except ModuleNotFoundError as error:
             raise BadArgumentError(None, error) from None
-

@@ -11,7 +11,8 @@ import pandas as pd
 from gumbel_moe.cli._findings import Findings, table, verdict
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff }
+body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem }
 .verdict { padding: .8rem 1rem; border-left: .4rem solid; white-space: pre-wrap; background: #f6f6f6 }
 .passed { border-color: #0072b2 } .failed { border-color: #d55e00 }
@@ -25,23 +26,34 @@ _MOST = 200
 
 def page(found: Findings) -> str:
     """All of `report.html`."""
-    name = escape(f"{found.settings['router']} ({found.settings['estimator']})")
+    name = escape(found.name)
     state = "passed" if found.passed else "failed"
     parts = [
         f"<h1>Is the gradient of {name} unbiased?</h1>",
         f'<p class="verdict {state}">{escape(verdict(found))}</p>',
         _rows(table(found)),
         "<h2>Bias of every coordinate</h2>",
-        _picture(found.check.plot(), "Biases with their intervals", "The coordinates that stand out most. A bias is "
-                 "found where its line misses 0; one beyond the grey bar would have been found with probability 0.99."),
+        _picture(
+            found.check.plot(),
+            "Biases with their intervals",
+            "The coordinates that stand out most. A bias is "
+            "found where its line misses 0; one beyond the grey bar would have been found with probability 0.99.",
+        ),
         "<h2>Variance</h2>",
-        _picture(found.comparison.plot(), "Variances with their intervals", "The trace of the covariance of one draw, "
-                 "beside that of independent draws, which have no capacity; and its eigenvalues. Of all here, the time "
-                 "of a draw alone (diamonds) differs from run to run."),
+        _picture(
+            found.comparison.plot(),
+            "Variances with their intervals",
+            "The trace of the covariance of one draw, "
+            "beside that of independent draws, which have no capacity; and its eigenvalues. Of all here, the time "
+            "of a draw alone (diamonds) differs from run to run.",
+        ),
         _frame(found.comparison.summary.T),
         "<h2>Weights and load</h2>",
-        _picture(found.routing.plot(), "Weights and load", "Left, the weights of the datapoints that are handled; right, "
-                 "how many every expert is sent and handles."),
+        _picture(
+            found.routing.plot(),
+            "Weights and load",
+            "Left, the weights of the datapoints that are handled; right, how many every expert is sent and handles.",
+        ),
         _frame(found.routing.summary),
         "<h2>Arguments and versions</h2>",
         _rows((key, str(value)) for key, value in found.settings.items()),
