@@ -9,7 +9,7 @@ from scipy.stats import norm
 from gumbel_moe.cli import main
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment, enumerate_assignments
 
-LOGITS = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+LOGITS = (np.random.default_rng(0).normal(size=(6, 2)) + [1, 0]).astype(np.float32)
 
 
 def draw(folder, router, logits=LOGITS, **options):
@@ -65,7 +65,7 @@ def test_gumbel_matching(tmp_path):
     """The probabilities of all outcomes sum to 1, so that of a draw is one of them."""
     drawn = draw(tmp_path, "gumbel-matching", draws=40, capacity=3)
     assert (np.sum(drawn["assignment"] == 0, axis=1) == 3).all()
-    every = GumbelMatching(LOGITS, 3).log_prob(enumerate_assignments(6, 2, 3))
+    every = GumbelMatching(LOGITS, 3).log_prob(enumerate_assignments(6, (3, 3)))
     assert np.exp(every).sum() == pytest.approx(1, abs=1e-4)
     assert np.abs(drawn["log_prob"][:, None] - np.asarray(every)).min(axis=1).max() < 1e-4
     assert (drawn["log_prob_error"] < 1e-3).all()
