@@ -17,12 +17,15 @@ def is_traced(*values: Any) -> bool:
     return any(isinstance(value, Tracer) for value in values)
 
 
-def check_matrix(name: str, value: ArrayLike, *, integers: bool = False, exact_rank: int | None = None) -> Array:
+def check_matrix(
+    name: str, value: ArrayLike, *, integers: bool = False, exact_rank: int | None = None, look: bool = True
+) -> Array:
     """`value` as a floating-point array of shape `(..., n, k)`, looked at for NaN and +inf where that is possible.
 
     Half precision is widened to float32. `integers=True` turns integers to floats instead of refusing them.
+    `look=False` leaves the entries to `check_entries`.
     """
-    array = jnp.asarray(value)
+    array = _as_array(value)
     if exact_rank is not None and array.ndim != exact_rank:
         raise ValueError(f"{name} must have shape (n, k), got shape {array.shape}; use jax.vmap for batches")
     if array.ndim < 2:
@@ -35,9 +38,17 @@ def check_matrix(name: str, value: ArrayLike, *, integers: bool = False, exact_r
         raise TypeError(f"{name} must be floating point, got dtype {array.dtype}")
     if jnp.finfo(array.dtype).bits < 32:
         array = array.astype(jnp.float32)
-    if not is_traced(array):
-        _look_at(name, array)
+    if look:
+        check_entries(name, array)
     return array
+
+
+def _as_array(value: ArrayLike) -> Array:
+    """`value` as an array that can be looked at, unless it is traced: a constant inside `jit` stays one."""
+    if is_traced(*jax.tree.leaves(value)):
+        return jnp.asarray(value)
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(value)
 
 
 @jax.jit
@@ -46,7 +57,10 @@ def _flaws(array: Array) -> tuple[Array, Array, Array]:
     return jnp.isnan(array).any(), jnp.isposinf(array).any(), barred
 
 
-def _look_at(name: str, array: Array) -> None:
+def check_entries(name: str, array: Array) -> None:
+    """Raise for NaN, +inf and rows without a finite entry; a traced array cannot be looked at."""
+    if is_traced(array):
+        return
     with jax.ensure_compile_time_eval():  # a constant inside jit is looked at as well
         has_nan, has_inf, barred = jax.tree.map(np.asarray, _flaws(array))
     if has_nan:
@@ -58,8 +72,11 @@ def _look_at(name: str, array: Array) -> None:
         raise ValueError(f"{name} forbids every expert (-inf) for datapoint {where}")
 
 
-def check_capacity(capacity: ArrayLike, num_experts: int) -> Array | np.ndarray:
-    """`capacity` as `(num_experts,)` int32, positive where that can be seen: in NumPy unless it is traced."""
+def check_capacity(capacity: ArrayLike, num_experts: int, *, look: bool = True) -> Array | np.ndarray:
+    """`capacity` as `(num_experts,)` int32, positive where that can be seen: in NumPy unless it is traced.
+
+    `look=False` leaves the entries to `check_places`.
+    """
     allowed = f"capacity must be an int or ({num_experts},) ints"
     if np.shape(capacity) not in ((), (num_experts,)):
         raise ValueError(f"{allowed}, got shape {np.shape(capacity)}")
@@ -70,9 +87,16 @@ def check_capacity(capacity: ArrayLike, num_experts: int) -> Array | np.ndarray:
     places = np.asarray(capacity)
     if not np.issubdtype(places.dtype, np.integer):
         raise ValueError(f"{allowed}, got {capacity!r}")
-    if places.min() < 1:
+    if look:
+        check_places(capacity)
+    limits = np.iinfo(np.int32)
+    return np.broadcast_to(np.clip(places, limits.min, limits.max).astype(np.int32), (num_experts,))
+
+
+def check_places(capacity: ArrayLike) -> None:
+    """Raise for a capacity below 1; a traced one cannot be looked at."""
+    if not is_traced(capacity) and np.min(np.asarray(capacity)) < 1:
         raise ValueError(f"capacity must be at least 1 for every expert, got {capacity!r}")
-    return np.broadcast_to(np.minimum(places, np.iinfo(np.int32).max).astype(np.int32), (num_experts,))
 
 
 def check_room(capacity: Array | np.ndarray, num_datapoints: int) -> None:

@@ -113,6 +113,7 @@ def wrong_imports(source, path):
     """Imports of the module at `path` (relative to the root) that go against the order."""
     top, *inside = Path(path).with_suffix("").parts
     room = inside[0] if inside and inside[0] in ROOMS else None
+    room = "cli" if Path(path).name == "__main__.py" else room
     lower = set(ROOMS[: ROOMS.index(room) + 1]) if room else set()
     for name in imports(source, ".".join(Path(path).parent.parts)):
         target, *rest = name.split(".")

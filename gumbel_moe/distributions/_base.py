@@ -6,9 +6,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import Distribution, constraints
+from numpyro.util import is_prng_key
 
-from gumbel_moe._checks import check_capacity, check_matrix
+from gumbel_moe._checks import check_capacity, check_entries, check_matrix, check_places, is_traced
 from gumbel_moe.distributions._constraints import capacities, logits_matrix
+from gumbel_moe.distributions._discrete_samplers import refuse_discrete_samplers
 
 # A decorator for `support`; NumPyro types its arguments by their default value.
 assignment_support: Any = constraints.dependent_property(is_discrete=True, event_dim=1)  # pyright: ignore
@@ -22,23 +24,62 @@ class AssignmentDistribution(Distribution):
     capacity: Any
 
     def __init__(self, logits: ArrayLike, capacity: ArrayLike, *, validate_args: bool | None = None) -> None:
-        self.logits = check_matrix("logits", logits)
-        self.capacity = check_capacity(capacity, self.logits.shape[-1])
+        self.logits = check_matrix("logits", logits, look=False)
+        self.capacity = check_capacity(capacity, self.logits.shape[-1], look=False)
         *batch_shape, num_datapoints, _ = self.logits.shape
         super().__init__(tuple(batch_shape), (num_datapoints,), validate_args=validate_args)
+
+    def validate_args(self, strict: bool = True) -> None:
+        """Raise for logits and capacities that are not allowed, the constructor's check unless `validate_args=False`.
+
+        With `strict`, arguments that are traced and so cannot be looked at raise as well.
+        """
+        check_entries("logits", self.logits)  # the same as `arg_constraints`, but it says what is wrong
+        check_places(self.capacity)
+        if is_traced(self.logits, self.capacity):
+            super().validate_args(strict)
 
     @property
     def num_experts(self) -> int:
         """The number `k` of experts."""
         return self.logits.shape[-1]
 
+    @property
+    def has_enumerate_support(self) -> bool:
+        """False: an assignment has no support that could be listed entry by entry."""
+        refuse_discrete_samplers(type(self).__name__)
+        return False
+
     @classmethod
     def infer_shapes(cls, logits: tuple[int, ...], capacity: tuple[int, ...] = ()) -> tuple[tuple, tuple]:
         """Batch and event shape for the shapes of the arguments."""
         return tuple(logits[:-2]), (logits[-2],)
 
+    def enumerate_support(self, expand: bool = True) -> Array:
+        """Not available: the support is exponential in the number of datapoints."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not enumerate its support, which is exponential in the number of datapoints; "
+            "gumbel_moe.distributions.enumerate_assignments lists the assignments of a tiny problem"
+        )
+
     def _shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*sample_shape, *self.batch_shape, *self.event_shape)
+
+    def _check_value(self, value: ArrayLike) -> Array:
+        """`value` as integers, one for every datapoint: a single one must not broadcast. No expert has number `k`."""
+        array = jnp.asarray(value)
+        if array.shape[-1:] != self.event_shape:
+            raise ValueError(f"value must have shape (..., {self.event_shape[0]}), got shape {array.shape}")
+        if jnp.issubdtype(array.dtype, jnp.integer):
+            return array
+        return jnp.where(array == jnp.floor(array), array, self.num_experts).astype(jnp.int32)
+
+
+def check_key(key: Array | None) -> Array:
+    """`key` if it is a single JAX key; `None` is what a sample site without a seed passes on."""
+    if key is None or not is_prng_key(key):
+        raise TypeError(f"key must be a JAX key such as jax.random.key(0), got {key!r}; models need handlers.seed")
+    return key
 
 
 def pick(table: Array, expert: Array) -> Array:

@@ -1,5 +1,6 @@
 """Constraints: the arguments and the supports of the assignment distributions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +10,8 @@ from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
+
+from gumbel_moe._checks import is_traced
 
 
 class _Logits(Constraint):
@@ -77,7 +80,7 @@ def _is_balanced(x: Array, capacity: Array) -> Array:
 
 
 @jax.jit
-def _is_skipped(x: Array, capacity: Array) -> Array:
+def is_skipped(x: Array, capacity: Array) -> Array:
     k = capacity.shape[-1]
     kept, expert = x >= 0, jnp.where(x < 0, -1 - x, x)
     in_range = jnp.all((expert < k) & (x == jnp.floor(x)), axis=-1)
@@ -85,11 +88,19 @@ def _is_skipped(x: Array, capacity: Array) -> Array:
     return in_range & jnp.all(expert_loads(expert, k, kept) == full, axis=-1)
 
 
+def _seen(check: Callable[[Array, Array], Array], x: ArrayLike, capacity: ArrayLike) -> Array | np.ndarray:
+    """The check, in NumPy if nothing is traced: a constant outside the support is then noticed even inside `jit`."""
+    if is_traced(x, capacity):
+        return check(jnp.asarray(x), jnp.asarray(capacity))
+    with jax.ensure_compile_time_eval():
+        return np.asarray(check(jnp.asarray(x), jnp.asarray(capacity)))
+
+
 class _BalancedAssignment(_Capacitated):
     """Expert indices with at most `capacity[j]` datapoints at expert `j`."""
 
-    def __call__(self, x: ArrayLike) -> Array:
-        return _is_balanced(jnp.asarray(x), jnp.asarray(self.capacity))
+    def __call__(self, x: ArrayLike) -> Array | np.ndarray:
+        return _seen(_is_balanced, x, self.capacity)
 
     def feasible_like(self, prototype: ArrayLike) -> Array:
         return self._in_order(prototype)[0]
@@ -98,8 +109,8 @@ class _BalancedAssignment(_Capacitated):
 class _SkippedAssignment(_Capacitated):
     """Drawn experts, `~j` if skipped: expert `j` keeps exactly `min(drawn, capacity[j])`."""
 
-    def __call__(self, x: ArrayLike) -> Array:
-        return _is_skipped(jnp.asarray(x), jnp.asarray(self.capacity))
+    def __call__(self, x: ArrayLike) -> Array | np.ndarray:
+        return _seen(is_skipped, x, self.capacity)
 
     def feasible_like(self, prototype: ArrayLike) -> Array:
         expert, beyond = self._in_order(prototype)

@@ -11,7 +11,7 @@ from numpyro.distributions.util import validate_sample
 
 from gumbel_moe._batch import over_leading_axes
 from gumbel_moe._checks import check_positive, check_positive_int, check_room
-from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support
+from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_key
 from gumbel_moe.distributions._constraints import balanced_assignment
 from gumbel_moe.distributions._matching_log_prob import DEFAULT_DRAWS, Estimate, matching_log_prob
 from gumbel_moe.matching import exchange_distances, solve_matching
@@ -40,7 +40,8 @@ class GumbelMatching(AssignmentDistribution):
 
     **Raises:** `ValueError` for logits with fewer than two axes, NaN, `+inf` or a datapoint with every expert
     forbidden, for a capacity that is no positive integer, for capacities that cannot hold `n` datapoints, and when
-    `num_draws` or `target_error` is not positive; `TypeError` for logits that are not floating point.
+    `num_draws` or `target_error` is not positive; `TypeError` for logits that are not floating point. With
+    `validate_args=False`, shapes and dtypes alone are looked at here, and values by `sample` and `log_prob`.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -73,6 +74,10 @@ class GumbelMatching(AssignmentDistribution):
         self.num_draws = check_positive_int("num_draws", num_draws)
         self.target_error = None if target_error is None else check_positive("target_error", target_error)
         super().__init__(logits, capacity, validate_args=validate_args)
+
+    def validate_args(self, strict: bool = True) -> None:
+        """As for every assignment distribution; and the experts must have room for all datapoints."""
+        super().validate_args(strict)
         check_room(self.capacity, self.event_shape[0])
 
     @assignment_support
@@ -153,16 +158,14 @@ class GumbelMatching(AssignmentDistribution):
         return Estimate(mean, jnp.sqrt(squares / (draws - 1) / draws))
 
     def _estimate(self, value: ArrayLike, key: Array | None = None) -> Estimate:
-        value = jnp.asarray(value)
-        if not jnp.issubdtype(value.dtype, jnp.integer):
-            value = jnp.where(value == jnp.floor(value), value, -1).astype(jnp.int32)
+        value = self._check_value(value)
         return matching_log_prob(
             self.logits, value, self.capacity, num_draws=self.num_draws, target_error=self.target_error, key=key
         )
 
     def _perturbed(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         shape = (*self._shape(sample_shape), self.num_experts)
-        return jax.lax.stop_gradient(self.logits) + jax.random.gumbel(key, shape, self.logits.dtype)
+        return jax.lax.stop_gradient(self.logits) + jax.random.gumbel(check_key(key), shape, self.logits.dtype)
 
 
 @jax.jit

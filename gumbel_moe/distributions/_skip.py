@@ -11,8 +11,8 @@ from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import validate_sample
 
 from gumbel_moe._batch import over_leading_axes
-from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, pick
-from gumbel_moe.distributions._constraints import expert_loads, skipped_assignment
+from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_key, pick
+from gumbel_moe.distributions._constraints import expert_loads, is_skipped, skipped_assignment
 
 
 class SkipAssignment(AssignmentDistribution):
@@ -35,7 +35,8 @@ class SkipAssignment(AssignmentDistribution):
       `n`.
 
     **Raises:** `ValueError` for logits with fewer than two axes, NaN, `+inf` or a datapoint with every expert
-    forbidden, and for a capacity that is no positive integer; `TypeError` for logits that are not floating point.
+    forbidden, and for a capacity that is no positive integer; `TypeError` for logits that are not floating point. With
+    `validate_args=False`, shapes and dtypes alone are looked at.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -60,13 +61,14 @@ class SkipAssignment(AssignmentDistribution):
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws of shape `sample_shape + batch_shape + (n,)`, int32."""
-        return _draw(key, self.logits, jnp.asarray(self.capacity), self._shape(sample_shape))
+        return _draw(check_key(key), self.logits, jnp.asarray(self.capacity), self._shape(sample_shape))
 
     @validate_sample
     def log_prob(self, value: ArrayLike) -> Array:
         """Log-probability in nats, `(...)`; `-inf` outside the support."""
-        log_prob = _log_prob(self.logits, jnp.asarray(value))
-        return jnp.where(skipped_assignment(self.capacity)(value), log_prob, -jnp.inf)
+        value = self._check_value(value)
+        possible = is_skipped(value, jnp.asarray(self.capacity))
+        return jnp.where(possible, _log_prob(self.logits, value), -jnp.inf)
 
     def expert(self, value: ArrayLike) -> Array:
         """The expert that every datapoint drew, kept or skipped: `(..., n)`."""

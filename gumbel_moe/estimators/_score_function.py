@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from gumbel_moe.estimators._surrogate import gradient_only
 from gumbel_moe.routing import Routing
 
 
@@ -68,13 +69,8 @@ def score_function_loss(routing: Routing, losses: ArrayLike, baseline: ArrayLike
     weight, baseline = stop(routing.weight), stop(baseline)
     if baseline.ndim == 2:
         subtracted = jnp.take_along_axis(baseline, routing.expert[:, None], axis=1)[:, 0]
-        added = jnp.sum(baseline * _gradient_only(jnp.exp(routing.log_probs)), axis=1)
+        added = jnp.sum(baseline * gradient_only(jnp.exp(routing.log_probs)), axis=1)
     else:
         subtracted, added = baseline, 0.0
-    score = stop(weight * (losses - subtracted)) * _gradient_only(routing.log_prob)
+    score = stop(weight * (losses - subtracted)) * gradient_only(routing.log_prob)
     return jnp.mean(weight * losses + score + added)
-
-
-def _gradient_only(x: Array) -> Array:
-    """Zero, with the gradient of `x`; also where `x` is `-inf`."""
-    return jnp.where(jnp.isneginf(x), 0, x - jax.lax.stop_gradient(x))

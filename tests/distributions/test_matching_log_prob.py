@@ -34,7 +34,7 @@ def test_exact_tables(table, x64):
 @pytest.mark.parametrize(
     ("capacity", "n", "scale", "reach"),
     [
-        ((2, 2, 2), 6, 1.0, 14.0),
+        SLOWLY((2, 2, 2), 6, 1.0, 14.0),
         SLOWLY((1, 3, 2), 6, 3.0, 26.0),
         ((2, 4, 3), 7, 1.0, 20.0),
         SLOWLY((2, 2, 2, 2), 8, 1.0, 12.0),
@@ -101,6 +101,7 @@ def test_invariances_at_a_spread_of_50(n, capacity):
         assert abs(plain - shifted) < 4 * jnp.hypot(error, shifted_error) + 1e-4
 
 
+@pytest.mark.slow
 def test_forbidden_experts():
     """Conditioned on what is allowed: the limit of very small logits, and 0 where a forbidden pair is used."""
     logits = jax.random.normal(jax.random.key(0), (6, 3))

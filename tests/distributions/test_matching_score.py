@@ -134,6 +134,7 @@ def test_frequencies_agree_with_the_log_prob(capacity):
     assert chisquare_p_value(sample, values, gibbs / gibbs.sum()) < FALSE_FAIL_RATE
 
 
+@pytest.mark.slow
 def test_entropy_and_marginals_against_enumeration():
     """Both within 5 standard errors: 13 comparisons, false-fail rate below 1e-5. A wrong answer is rejected."""
     logits = jax.random.normal(jax.random.key(0), (4, 3))

@@ -1,10 +1,19 @@
 """Pictures of the diagnostics; they need matplotlib, and draw without a screen."""
 
 from gumbel_moe.diagnostics.pictures import _available  # noqa: F401
+from gumbel_moe.diagnostics.pictures._co_assignment import draw_co_assignment
 from gumbel_moe.diagnostics.pictures._comparison import draw_comparison
 from gumbel_moe.diagnostics.pictures._forest import draw_forest
 from gumbel_moe.diagnostics.pictures._routing import draw_routing, draw_weights
 from gumbel_moe.diagnostics.pictures._style import write_png
 from gumbel_moe.diagnostics.pictures._variance import draw_variance
 
-__all__ = ["draw_comparison", "draw_forest", "draw_routing", "draw_variance", "draw_weights", "write_png"]
+__all__ = [
+    "draw_co_assignment",
+    "draw_comparison",
+    "draw_forest",
+    "draw_routing",
+    "draw_variance",
+    "draw_weights",
+    "write_png",
+]

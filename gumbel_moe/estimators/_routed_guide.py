@@ -1,0 +1,118 @@
+"""A NumPyro guide whose Categorical sites are drawn by a router instead of independently."""
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from numpyro.distributions import (
+    CategoricalLogits,
+    CategoricalProbs,
+    Distribution,
+    ExpandedDistribution,
+)
+from numpyro.handlers import seed, substitute, trace
+from numpyro.ops.provenance import eval_provenance
+from numpyro.primitives import Messenger
+
+from gumbel_moe.estimators._stratified import stratified_draw
+from gumbel_moe.routing import IndependentRouter, Routing
+
+Router = Callable[[Array, Array], Routing]
+
+
+class Drawn(NamedTuple):
+    """`(n,)` weights of a routed site, and whether its expert was drawn, or is there to cover a probable expert."""
+
+    weight: Array
+    at_random: Array
+
+
+class RoutedGuide(Messenger):
+    """Runs a guide; each site in `routers` gets the experts of a weighted draw as its value.
+
+    The particles of sites in `shared` are the draws of a stratified one. What was drawn from, and its weights, are left
+    in `logits` and `drawn`.
+    """
+
+    def __init__(
+        self,
+        guide: Callable,
+        routers: Mapping[str, Router],
+        key: Array,
+        *,
+        shared: Collection[str] = (),
+        particle: Array | int = 0,
+        num_particles: int = 1,
+    ) -> None:
+        super().__init__(guide)
+        self.routers, self.shared = routers, shared
+        self.particle, self.num_particles = particle, num_particles
+        self.key = key
+        self.logits: dict[str, Array] = {}
+        self.drawn: dict[str, Drawn] = {}
+
+    def process_message(self, msg: Any) -> None:
+        """Draw the site, once the plates inside the guide have expanded its distribution."""
+        name = msg["name"]
+        if msg["type"] != "sample" or name not in self.routers:
+            return
+        if msg["is_observed"]:
+            raise ValueError(f"site {name!r} is observed in the guide; only a site that the guide draws can be routed")
+        logits = _categorical_logits(name, msg["fn"])
+        if len(msg["cond_indep_stack"]) != 1:
+            plates = [frame.name for frame in msg["cond_indep_stack"]]
+            raise ValueError(f"site {name!r} must be in exactly one plate of the guide, its datapoints, got {plates}")
+        batch_shape = logits.shape[:-1]
+        if max(batch_shape) != math.prod(batch_shape):
+            raise ValueError(f"site {name!r} must have one axis, the datapoints, got batch shape {batch_shape}")
+        self.key, key = jax.random.split(self.key)
+        self.logits[name] = logits.reshape(-1, logits.shape[-1])
+        expert, self.drawn[name] = self._draw(name, key, jax.lax.stop_gradient(self.logits[name]))
+        msg["value"] = expert.reshape(batch_shape)
+
+    def _draw(self, name: str, key: Array, logits: Array) -> tuple[Array, Drawn]:
+        if name in self.shared:
+            expert, *drawn = stratified_draw(key, logits, jnp.asarray(self.particle), self.num_particles)
+            return expert, Drawn(*drawn)
+        routing = self.routers[name](key, logits)
+        if not isinstance(routing, Routing):
+            raise TypeError(f"the router of site {name!r} must return a Routing, got {type(routing).__name__}")
+        return routing.expert, Drawn(routing.weight, jnp.ones(routing.expert.shape, bool))
+
+
+def shareable(
+    guide: Callable, routers: Mapping[str, Router], args: tuple, kwargs: dict[str, Any], params: dict[str, Any]
+) -> frozenset[str]:
+    """The sites of independent routers whose logits are the same in all particles: no other latent site changes them.
+
+    Only their particles can be shared out among the experts.
+    """
+    guide = seed(substitute(guide, data=params), rng_seed=0)
+    independent = frozenset(name for name, router in routers.items() if isinstance(router, IndependentRouter))
+
+    def latents() -> dict[str, Array]:
+        drawn = trace(RoutedGuide(guide, routers, jax.random.key(0))).get_trace(*args, **kwargs)
+        return {name: site["value"] for name, site in drawn.items() if site["type"] == "sample"}
+
+    def logits(**values: Array) -> dict[str, Array]:
+        routed = RoutedGuide(substitute(guide, data=values), routers, jax.random.key(0))
+        trace(routed).get_trace(*args, **kwargs)
+        return routed.logits
+
+    values = {name: value for name, value in jax.eval_shape(latents).items() if name not in independent}
+    sources = eval_provenance(logits, **values)
+    return frozenset(name for name in independent if not sources.get(name, {None}))
+
+
+def _categorical_logits(name: str, fn: Distribution) -> Array:
+    """`(*batch_shape, k)` logits of a Categorical, expanded by its plate or not."""
+    base = fn
+    while isinstance(base, ExpandedDistribution):
+        base = base.base_dist
+    if not isinstance(base, CategoricalLogits | CategoricalProbs):
+        raise TypeError(f"site {name!r} must be a Categorical in the guide, got {type(base).__name__}")
+    logits = jnp.asarray(base.logits)
+    return jnp.broadcast_to(logits, (*fn.batch_shape, logits.shape[-1]))

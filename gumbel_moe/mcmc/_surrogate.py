@@ -1,0 +1,100 @@
+"""A cheap approximation of a model's density in an assignment: a table of terms, and a term of the experts' loads."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.special import gammaln
+from numpyro.distributions.util import scale_and_mask
+from numpyro.handlers import substitute, trace
+
+from gumbel_moe.distributions import SkipAssignment
+from gumbel_moe.mcmc._assignment_site import assignment_prior
+from gumbel_moe.mcmc._codes import decode
+
+_PRICE_STEPS = 30
+
+
+class Surrogate(NamedTuple):
+    r"""The log-density $\sum_i T_{i z_i} + \sum_j L_j(n_j)$, up to a constant, of an assignment in the support."""
+
+    table: Array  # (n, codes)
+    loads: Array  # (k, n + 1) the term of an expert with so many datapoints
+    capacity: Array  # (k,)
+    skips: bool
+    uniform: Array  # () bool: the prior gives all assignments in its support the same probability
+
+    def log_density(self, code: Array, load: Array) -> Array:
+        """Of codes `(n,)`, with the experts' loads `(k,)`."""
+        terms = jnp.take_along_axis(self.table, code[:, None], axis=1)
+        return jnp.sum(terms) + jnp.sum(jnp.take_along_axis(self.loads, load[:, None], axis=1))
+
+
+def surrogate(model: Callable[[], Any], site: str, fixed: dict[str, Any], value: Array) -> Surrogate:
+    """The surrogate of `model`, everything but `site` being `fixed`.
+
+    The terms of the other sites are read off the model at assignments of everybody to one expert. They are exact where
+    a site's log-probability has an axis for the datapoints (a plate, or the last one) and each entry depends on its
+    own datapoint's expert alone; other sites are left out.
+    """
+    prior = assignment_prior(trace(substitute(model, data={**fixed, site: value})).get_trace(), site)
+    n, k = prior.logits.shape
+    skips = isinstance(prior, SkipAssignment)
+    codes = jnp.arange(2 * k if skips else k, dtype=jnp.int32)
+
+    def of_all(code: Array) -> Array:
+        everybody = jnp.full((n,), decode(code, k), jnp.int32)
+        sites = trace(substitute(model, data={**fixed, site: everybody})).get_trace()
+        return sum((_per_datapoint(s, n) for name, s in sites.items() if name != site), jnp.zeros(n))
+
+    likelihood = jax.vmap(of_all, out_axes=1)(codes)
+    log_prob = jax.nn.log_softmax(prior.logits, axis=1)
+    capacity = jnp.asarray(prior.capacity)
+    if skips:
+        log_prob = jnp.concatenate([log_prob, log_prob], axis=1)
+        number = jnp.arange(n + 1, dtype=log_prob.dtype)
+        kept = jnp.minimum(number, capacity[:, None])
+        loads = gammaln(kept + 1) + gammaln(number - kept + 1) - gammaln(number + 1)
+    else:
+        log_prob = log_prob - _clearing_prices(log_prob, capacity)
+        loads = jnp.zeros((k, n + 1), log_prob.dtype)
+    uniform = ~jnp.array(skips) & (jnp.sum(capacity) == n) & _is_separable(prior.logits)
+    return Surrogate(jax.lax.stop_gradient(likelihood + log_prob), loads, capacity, skips, uniform)
+
+
+def _per_datapoint(site: Any, n: int) -> Array:
+    """What a site adds to the log-density for each of `n` datapoints; zero if it has no axis for them."""
+    if site["type"] != "sample":
+        return jnp.zeros(n)
+    log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"])
+    dims = [frame.dim for frame in site["cond_indep_stack"] if frame.size == n] or [-1]
+    if len(dims) > 1 or log_prob.ndim < -dims[0] or log_prob.shape[dims[0]] != n:
+        return jnp.zeros(n)
+    return jnp.sum(jnp.moveaxis(log_prob, dims[0], -1).reshape(-1, n), axis=0)
+
+
+def _is_separable(logits: Array) -> Array:
+    """Whether logits are `row[i] + column[j]`, up to rounding: then no full matching is more probable than another."""
+    rows, columns = (jnp.mean(logits, axis=axis, keepdims=True) for axis in (1, 0))
+    rest = logits - rows - columns + jnp.mean(logits)
+    return jnp.max(jnp.abs(rest)) <= 4 * jnp.finfo(logits.dtype).eps * (1 + jnp.max(jnp.abs(logits)))
+
+
+def _clearing_prices(log_prob: Array, capacity: Array) -> Array:
+    """Prices at which independent choices fill the places on average; at least 0 where there are more places.
+
+    At these prices the integrand of a matching's probability has its mode, but for a determinant that changes little
+    from one assignment to the next: so the probability is about that of independent choices.
+    """
+    n = log_prob.shape[0]
+    tight = jnp.sum(capacity) == n
+    places = jnp.log(capacity.astype(log_prob.dtype))
+
+    def step(_: int, prices: Array) -> Array:
+        demand = jax.nn.logsumexp(jax.nn.log_softmax(log_prob - prices, axis=1), axis=0)
+        prices = prices + demand - places
+        return jnp.where(tight, prices, jnp.maximum(prices, 0))
+
+    return jax.lax.fori_loop(0, _PRICE_STEPS, step, jnp.zeros_like(places))

@@ -1,0 +1,60 @@
+"""The grid of the conformance tests: both distributions, every batch shape, number of experts and kind of capacity.
+
+Compiling is what takes time, and it depends on the batch shape and the number of experts alone: a capacity is data. So
+all files share one batch of problems, and run GumbelMatching on a cover of the grid; the marker `slow` has it all.
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gumbel_moe.distributions import GumbelMatching, SkipAssignment
+
+CLASSES = [SkipAssignment, GumbelMatching]
+BOTH = pytest.mark.parametrize("cls", CLASSES)
+# Where another compilation of GumbelMatching.log_prob would show what others show already.
+BOTH_ONE_SLOW = pytest.mark.parametrize(
+    "cls", [SkipAssignment, pytest.param(GumbelMatching, marks=pytest.mark.slow, id="GumbelMatching")]
+)
+BATCH_SHAPES = [(), (3,), (2, 3)]
+NUM_EXPERTS = [1, 2, 3, 5]
+CAPACITIES = ["int", "int with free places", "vector", "vector with free places"]
+GRID = list(itertools.product(BATCH_SHAPES, NUM_EXPERTS, CAPACITIES))
+# Every number of experts and every batch shape with every kind of capacity, at four compilations.
+COVER = [
+    (batch_shape, k, capacity)
+    for k, batch_shape in zip(NUM_EXPERTS, [(2, 3), (3,), (), ()], strict=True)
+    for capacity in CAPACITIES
+]
+
+KEY = jax.random.key(1)
+LOGITS = np.asarray(jax.random.normal(jax.random.key(0), (3, 4, 2)))  # shared: a batch of 3, n = 4, k = 2
+VALUE = np.array([[0, 0, 1, 1], [1, 0, 1, 0], [1, 1, 0, 0]], np.int32)  # inside both supports at capacity 2
+
+
+def num_datapoints(k):
+    """So many that a capacity of 2 has no free place."""
+    return 2 * k
+
+
+def capacity_of(kind, k):
+    """The capacity by its name in `CAPACITIES`."""
+    free = kind.endswith("free places")
+    if kind.startswith("int"):
+        return 3 if free else 2
+    uneven = {1: [2], 2: [3, 1], 3: [3, 2, 1], 5: [3, 3, 2, 1, 1]}[k]
+    return np.array([*uneven[:-1], uneven[-1] + free])
+
+
+def problem(cls, batch_shape, k, kind):
+    """The distribution of one point of the grid."""
+    logits = np.random.default_rng(k).normal(size=(*batch_shape, num_datapoints(k), k))
+    return cls(logits.astype(np.float32), capacity_of(kind, k))
+
+
+def shared(cls, capacity=2, **options):
+    """The distribution whose compiled functions all files share."""
+    return cls(jnp.asarray(LOGITS), capacity, **options)
