@@ -55,7 +55,9 @@ def add(commands: Any) -> None:
     option("--router", required=True, choices=(*WEIGHTED, *GATED), metavar="NAME", help=", ".join(WEIGHTED + GATED))
     option("--n", type=whole(1, 100_000), default=64, help="datapoints (default: 64)")
     option("--experts", type=whole(1, 1024), default=8, help="experts (default: 8)")
-    option("--capacity", type=places, help="places per expert, or one number for each: 8,8,4 (default: a fair share)")
+    option(
+        "--capacity", type=places, help="places of every expert, or one number for each: 8,8,4 (default: a fair share)"
+    )
     option("--scale", type=not_negative, default=1.0, help="standard deviation of the logits, in nats (default: 1)")
     option("--draws", type=whole(4, 10_000_000), default=2000, help="gradients drawn in each chain (default: 2000)")
     option("--chains", type=whole(1, 1000), default=4, help="independent series of draws (default: 4)")

@@ -28,6 +28,12 @@ class Findings(NamedTuple):
         return self.check.passed and self.routing.unbiased
 
     @property
+    def name(self) -> str:
+        """Of what was tested."""
+        router = self.settings["router"]
+        return router if self.settings["estimator"] == "corrected" else f"{router}, uncorrected"
+
+    @property
     def reasons(self) -> tuple[str, ...]:
         """Why not, in sentences."""
         wrong = "the weights are biased: a mean of w 1(z = j) is {:.1f} standard errors from p, limit {:.1f}"
@@ -82,17 +88,18 @@ def as_json(found: Findings) -> dict[str, Any]:
 def table(found: Findings) -> list[tuple[str, str]]:
     """Rows of a name and what was found."""
     check, routing = found.check, found.routing
-    relative, low, high = found.relative
+    relative, *ends = found.relative
+    interval = ", 95% interval {:.3f} to {:.3f}".format(*ends) if all(map(math.isfinite, ends)) else ""
     total = check.draws * check.chains
     return [
-        ("router", " ".join(str(found.settings[name]) for name in ("router", "estimator"))),
+        ("router", found.name),
         ("draws", f"{total:,} of {len(check.summary):,} coordinates"),
         ("largest |z| of a coordinate", f"{check.max_z:.2f}, limit {check.limit:.2f}"),
         ("t-score of all together", f"{check.spread_z:.2f}, limit {check.spread_limit:.2f}"),
         ("largest |z| of the weights", f"{routing.max_z:.2f}, limit {routing.limit:.2f}"),
         ("detectable bias", f"{check.detectable_bias:.3g} in any one coordinate, with probability 0.99"),
         ("variance (trace)", f"{check.variance:.4g}"),
-        ("over that of independent draws", f"{relative:.3f}, 95% interval {low:.3f} to {high:.3f}"),
+        ("over that of independent draws", f"{relative:.3f}{interval}"),
         ("weights", f"effective fraction {routing.effective_fraction:.3f}, largest {routing.max_weight:.3g}"),
         ("skipped", f"{routing.skipped:.1%}"),
         ("busiest expert over the mean", f"{1 + routing.max_violation:.2f}"),

@@ -21,9 +21,9 @@ Assignments of datapoints to experts of limited capacity, drawn from a distribut
 _EXAMPLES = """\
 examples:
   gumbel-moe diagnose --router skip --n 64 --experts 8 --capacity 8 --out report
-  gumbel-moe sample --router gumbel-matching --logits logits.npy --capacity 8 --draws 100 --out draws.npz
+  gumbel-moe sample --router skip --logits logits.npy --capacity 8 --draws 100 --out draws.npz
 
-`gumbel-moe COMMAND --help` explains a command and its exit codes.
+`gumbel-moe COMMAND --help` explains a command, its options and its exit codes.
 """
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from gumbel_moe.cli._findings import Findings, table, verdict
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-       max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff }
+body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem }
 .verdict { padding: .8rem 1rem; border-left: .4rem solid; white-space: pre-wrap; background: #f6f6f6 }
 .passed { border-color: #0072b2 } .failed { border-color: #d55e00 }
@@ -26,7 +26,7 @@ _MOST = 200
 
 def page(found: Findings) -> str:
     """All of `report.html`."""
-    name = escape(f"{found.settings['router']} ({found.settings['estimator']})")
+    name = escape(found.name)
     state = "passed" if found.passed else "failed"
     parts = [
         f"<h1>Is the gradient of {name} unbiased?</h1>",
@@ -52,7 +52,7 @@ def page(found: Findings) -> str:
         _picture(
             found.routing.plot(),
             "Weights and load",
-            "Left, the weights of those that are handled; right, how many every expert is sent and handles.",
+            "Left, the weights of the datapoints that are handled; right, how many every expert is sent and handles.",
         ),
         _frame(found.routing.summary),
         "<h2>Arguments and versions</h2>",

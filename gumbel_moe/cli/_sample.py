@@ -70,6 +70,10 @@ def _draw_all(router: str, logits: np.ndarray, capacity: Capacity, seed: int, dr
         for start in range(0, draws, together):
             numbers = np.arange(start, start + together, dtype=np.uint32)
             batch = process(jax.vmap(jax.random.fold_in, (None, 0))(key, numbers))
+            if (batch.assignment[0] < 0).any():
+                raise BadArgumentError(
+                    "--logits", "forbids (-inf) so much that no assignment within --capacity is left"
+                )
             count = min(together, draws - start)
             parts.append(jax.tree.map(lambda part, count=count: np.asarray(part)[:count], batch))
             advance(count)
@@ -104,10 +108,6 @@ def _skip(logits: Array, capacity: Capacity) -> Callable[[Array], Draws]:
 
 def _gumbel_matching(logits: Array, capacity: Capacity) -> Callable[[Array], Draws]:
     process = GumbelMatching(logits, capacity)
-    try:
-        process.sample(jax.random.key(0))  # under jit it could not say that the -inf leave no matching
-    except ValueError as error:
-        raise BadArgumentError("--logits", error) from None
     log_p = jax.nn.log_softmax(logits, axis=1)
 
     @jax.jit

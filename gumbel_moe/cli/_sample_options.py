@@ -46,7 +46,9 @@ def add(commands: Any) -> None:
     option = parser.add_argument
     option("--router", required=True, choices=WEIGHTED, metavar="NAME", help=", ".join(WEIGHTED))
     option("--logits", type=Path, required=True, metavar="FILE.npy", help="a matrix of n rows and k columns")
-    option("--capacity", type=places, help="places per expert, or one number for each: 8,8,4 (default: a fair share)")
+    option(
+        "--capacity", type=places, help="places of every expert, or one number for each: 8,8,4 (default: a fair share)"
+    )
     option("--draws", type=whole(1, 10_000_000), default=1, help="how many assignments (default: 1)")
     option("--seed", type=whole(0), default=0, help="of the draws (default: 0)")
     option("--out", type=Path, required=True, metavar="FILE.npz", help="where to write")
