@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import gammaln
 from numpyro.distributions.util import scale_and_mask
-from numpyro.handlers import substitute, trace
+from numpyro.handlers import block, substitute, trace
+from numpyro.ops.provenance import eval_provenance
 
 from gumbel_moe.distributions import SkipAssignment
 from gumbel_moe.mcmc._assignment_site import assignment_prior
@@ -64,15 +65,41 @@ def surrogate(model: Callable[[], Any], site: str, fixed: dict[str, Any], value:
     return Surrogate(jax.lax.stop_gradient(likelihood + log_prob), loads, capacity, skips, uniform)
 
 
+def unseen_terms(model: Callable[[], Any], site: str, fixed: dict[str, Any], value: Array) -> list[str]:
+    """The sites whose log-density depends on the assignment but has no axis for its datapoints."""
+    n = value.shape[0]
+
+    def terms(assignment: Array) -> dict[str, Array]:
+        sites = trace(substitute(model, data={**fixed, site: assignment})).get_trace()
+        return {
+            name: _log_prob(s)
+            for name, s in sites.items()
+            if s["type"] == "sample" and name != site and _axis(s, _log_prob(s), n) is None
+        }
+
+    with block():
+        return sorted(name for name, sources in eval_provenance(terms, assignment=value).items() if sources)
+
+
+def _log_prob(site: Any) -> Array:
+    return jnp.asarray(scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"]))
+
+
+def _axis(site: Any, log_prob: Array, n: int) -> int | None:
+    """Where a site's log-probability has its axis for `n` datapoints: a plate, or the last one; None if nowhere."""
+    dims = [frame.dim for frame in site["cond_indep_stack"] if frame.size == n] or [-1]
+    if len(dims) > 1 or log_prob.ndim < -dims[0] or log_prob.shape[dims[0]] != n:
+        return None
+    return dims[0]
+
+
 def _per_datapoint(site: Any, n: int) -> Array:
     """What a site adds to the log-density for each of `n` datapoints; zero if it has no axis for them."""
     if site["type"] != "sample":
         return jnp.zeros(n)
-    log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"])
-    dims = [frame.dim for frame in site["cond_indep_stack"] if frame.size == n] or [-1]
-    if len(dims) > 1 or log_prob.ndim < -dims[0] or log_prob.shape[dims[0]] != n:
-        return jnp.zeros(n)
-    return jnp.sum(jnp.moveaxis(log_prob, dims[0], -1).reshape(-1, n), axis=0)
+    log_prob = _log_prob(site)
+    axis = _axis(site, log_prob, n)
+    return jnp.zeros(n) if axis is None else jnp.sum(jnp.moveaxis(log_prob, axis, -1).reshape(-1, n), axis=0)
 
 
 def _is_separable(logits: Array) -> Array:

@@ -11,7 +11,7 @@ from numpyro.infer.util import log_density
 from gumbel_moe._checks import check_positive_int
 from gumbel_moe.mcmc._codes import decode, encode
 from gumbel_moe.mcmc._steps import run_steps
-from gumbel_moe.mcmc._surrogate import surrogate
+from gumbel_moe.mcmc._surrogate import surrogate, unseen_terms
 from gumbel_moe.mcmc._without_prior import MaskedSite
 
 GibbsFn = Callable[..., dict[str, Array]]
@@ -24,7 +24,7 @@ def swap_and_move(
     model_kwargs: dict[str, Any] | None = None,
     *,
     num_steps: int | None = None,
-    num_rounds: int = 1,
+    num_rounds: int | None = None,
 ) -> GibbsFn:
     r"""A Metropolis update of an assignment site given all others, as the `gibbs_fn` of NumPyro's `HMCGibbs`.
 
@@ -36,17 +36,21 @@ def swap_and_move(
     where $\pi$ is the model's own density (the surrogate transition method): the conditional distribution of the site
     is left invariant exactly, and the model is evaluated once a round. The table $T$ holds each datapoint's terms
     under each expert, read off the model, and the prior: for a `SkipAssignment` exactly, for a `GumbelMatching` at the
-    prices that clear the market, which neglects how a determinant varies from one assignment to another. Where the
-    likelihood of a datapoint depends on other datapoints' experts too, the surrogate misses that: use few steps and
-    many rounds, so that not all of a round is rejected at once.
+    prices that clear the market, which neglects how a determinant varies from one assignment to another.
+
+    A term is read off if its log-density has an axis for the `n` datapoints, a plate of size `n` or the last axis; put
+    other observations in a plate of their own. Where a term has none, a sum over all for instance, the surrogate misses
+    it, and a long round would be rejected as a whole: the default is then `n` rounds of one step, each of which
+    evaluates the model. Where a datapoint's entry depends on other datapoints' experts, that part is missed without
+    being noticed: give few steps and many rounds yourself.
 
     **Arguments:**
 
     - `model`: the NumPyro model; `model_args`, `model_kwargs`: what it is run with. Give the same to `MCMC.run`.
     - `site`: the name of a [`GumbelMatching`][gumbel_moe.distributions.GumbelMatching] or
       [`SkipAssignment`][gumbel_moe.distributions.SkipAssignment] site with an empty batch shape.
-    - `num_steps`: swaps and moves in a round; None means `n`.
-    - `num_rounds`: rounds in an update.
+    - `num_steps`: swaps and moves in a round; None means `n`, or 1 if the model has a term that the table misses.
+    - `num_rounds`: rounds in an update; None means 1, or `n` if the model has such a term and `num_steps` is None.
 
     **Returns:** a function of `rng_key`, `gibbs_sites` and `hmc_sites` that returns new values of `gibbs_sites`.
 
@@ -82,7 +86,8 @@ def swap_and_move(
     """
     if num_steps is not None:
         check_positive_int("num_steps", num_steps)
-    check_positive_int("num_rounds", num_rounds)
+    if num_rounds is not None:
+        check_positive_int("num_rounds", num_rounds)
     kwargs = {} if model_kwargs is None else dict(model_kwargs)
 
     def run_model() -> Any:
@@ -95,7 +100,9 @@ def swap_and_move(
         start = gibbs_sites[site]
         cheap = surrogate(run_model, site, fixed, start)
         k = cheap.capacity.shape[0]
-        steps = start.shape[0] if num_steps is None else num_steps
+        one_by_one = num_steps is None and bool(unseen_terms(run_model, site, fixed, start))
+        steps = num_steps or (1 if one_by_one else start.shape[0])
+        rounds = num_rounds or (start.shape[0] if one_by_one else 1)
 
         def log_joint(value: Array) -> Array:
             return jnp.asarray(log_density(run_model, (), {}, {**fixed, site: value})[0])
@@ -118,9 +125,7 @@ def swap_and_move(
 
         code = encode(start, k)
         load = jnp.sum(code[:, None] % k == jnp.arange(k, dtype=code.dtype), axis=0, dtype=jnp.int32)
-        (code, _, _), _ = jax.lax.scan(
-            one_round, (code, load, excess(code, load)), jax.random.split(rng_key, num_rounds)
-        )
+        (code, _, _), _ = jax.lax.scan(one_round, (code, load, excess(code, load)), jax.random.split(rng_key, rounds))
         return {**gibbs_sites, site: decode(code, k).astype(start.dtype)}
 
     return gibbs_fn

@@ -86,7 +86,7 @@ def p_values(counts, probs):
 def test_update_leaves_the_posterior_invariant_and_is_reversible(cls, capacity, local):
     model = make_model(cls, capacity, local)
     values, probs = enumerated(cls, capacity, model)
-    gibbs_fn = swap_and_move(model, "z", num_steps=None if local else 2)
+    gibbs_fn = swap_and_move(model, "z", num_steps=2 if cls is GumbelMatching and not local else None)
     counts = flows(lambda key, z: gibbs_fn(key, {"z": z}, {})["z"], values, probs)
     stay, both_ways, moved = p_values(counts, probs)
     assert stay > FALSE_FAIL_RATE
