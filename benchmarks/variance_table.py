@@ -118,7 +118,7 @@ def main() -> None:
         )
     )
     show(*table(room, ["router", "capacity factor"], ["router", "factor"]))
-    show(*table(loose, ["router", "datapoints per expert, factor 1.5"], ["router", "ratio"]))
+    show(*table(loose, ["router", "datapoints per expert"], ["router", "ratio"]))
     show(*table(two, ["router", "scale (nats)"], ["router", "scale"]))
     show(*parts(two))
     show(*weights([*loads, *(row for row in sharp if row["scale"] == 4)]))
