@@ -1,50 +1,118 @@
 """Pictures of the variance study."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import matplotlib
 
-from gumbel_moe.diagnostics.pictures import draw_variance
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
-_NAMES = {"skip": "skip", "gumbel_matching": "Gumbel-Matching"}
-_ROUTERS = {(False, 0.0): "balanced", (False, 1.5): "skewed", (True, 0.0): "informed"}
-_LABEL = "variance over independent draws"
+Row = dict[str, Any]
+
+_LOOKS = {
+    "skip": {"color": "#0072b2", "marker": "o", "label": "skip"},
+    "gumbel_matching": {"color": "#d55e00", "marker": "s", "label": "Gumbel-Matching"},
+}
+_OVER, _BOTH = "gumbel_matching_over_skip", "#333333"
+_ROUTERS = {(False, 0.0): "balanced router", (False, 1.5): "skewed router", (True, 0.0): "informed router"}
+_NATS = "standard deviation of the logits (nats)"
+_LEVELS = (1, 2, 5, 0.5, 3, 1.5, 0.7, 1.2, 0.9, 1.1)
+"""Numbers on an axis of ratios, those to keep first."""
 
 
-def pictures(rows: list[dict[str, Any]], folder: Path) -> None:
+def pictures(rows: list[Row], folder: Path) -> None:
     """One for each thing that is varied."""
-    table = long_form(rows)
 
-    def draw(which: str, x: str, name: str, label: str, panel: str = "router", log: str = "") -> None:
-        path = folder / f"variance_{name}.png"
-        draw_variance(table.query(which), x, path, panel=panel, log=log, xlabel=label, ylabel=_LABEL)
+    def pick(**wanted: float) -> list[Row]:
+        return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
-    whole, nats = "part == 'all' and k == 8", "scale of the logits (nats)"
-    draw(f"{whole} and ratio == 8 and scale == 1 and router != ''", "factor", "capacity", "capacity factor")
-    draw(f"{whole} and ratio == 8 and factor == 1 and router != ''", "scale", "sharpness", nats, log="y")
-    # With one place per expert Gumbel-Matching has no variance to draw.
-    many = "ratio > 1 and scale == 1 and factor == 1 and router != ''"
-    draw(f"{whole} and {many}", "ratio", "ratio", "datapoints per expert", log="x")
-    skew = "ratio in [8, 32] and scale == 1 and factor == 1 and not informed"
-    draw(f"{whole} and {skew}", "favour", "skew", "nats more for a quarter of the experts", "places", log="y")
-    draw("part == 'all' and k == 2", "scale", "two_experts", nats, log="y")
+    def by_router(chosen: list[Row]) -> dict[str, list[Row]]:
+        return {name: [row for row in chosen if router(row) == kind] for kind, name in _ROUTERS.items()}
+
+    def draw(name: str, panels: dict[str, list[Row]], x: str, label: str, log: bool = False) -> None:
+        picture(panels, x, label, folder / f"variance_{name}.png", log)
+
+    draw("capacity", by_router(pick(k=8, ratio=8, scale=1)), "factor", "capacity factor (places per datapoint)")
+    draw("sharpness", by_router(pick(k=8, ratio=8, factor=1)), "scale", _NATS)
+    # With one place per expert the variance of Gumbel-Matching is infinite: there is nothing to draw.
+    many = [row for row in pick(k=8, scale=1, factor=1) if row["ratio"] > 1]
+    draw("ratio", by_router(many), "ratio", "datapoints per expert", log=True)
+    skew = {f"{c} datapoints per expert": pick(informed=False, k=8, scale=1, factor=1, ratio=c) for c in (8, 32)}
+    draw("skew", skew, "favour", "lead of a quarter of the experts (nats)")
+    draw("two_experts", by_router(pick(k=2)), "scale", _NATS)
 
 
-def long_form(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row per setting, process and part of the gradient."""
-    return pd.DataFrame(
-        {
-            "estimator": name,
-            "router": _ROUTERS.get((row["informed"], row["favour"]), ""),
-            **{key: row[key] for key in ("informed", "favour", "k", "ratio", "factor", "scale")},
-            "places": row["capacity"],
-            "part": part,
-            "trace": row[process][part]["value"],
-            "trace_low": row[process][part]["low"],
-            "trace_high": row[process][part]["high"],
-        }
-        for row in rows
-        for process, name in _NAMES.items()
-        for part in ("all", "expert", "router")
+def router(row: Row) -> tuple[bool, float]:
+    """Its kind."""
+    return row["informed"], row["favour"]
+
+
+def picture(panels: dict[str, list[Row]], x: str, label: str, path: Path, log: bool) -> None:
+    """Above, both processes over independent draws; below, one over the other, problem by problem."""
+    figure, axes = plt.subplots(
+        2,
+        len(panels),
+        figsize=(3.6 * len(panels) + 0.6, 5.6),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        height_ratios=(3, 2),
+        layout="constrained",
     )
+    for (above, below), (title, rows) in zip(axes.T, panels.items(), strict=True):
+        rows = sorted(rows, key=lambda row: row[x])
+        for process, look in _LOOKS.items():
+            _line(above, rows, x, lambda row, process=process: row[process]["all"], **look)
+        _line(below, rows, x, lambda row: row[_OVER], color=_BOTH, marker="D", label="Gumbel-Matching over skip")
+        above.set_title(title, fontsize=11)
+        below.set_xlabel(label)
+        below.set_xscale("log" if log else "linear")
+        values = [row[x] for row in rows]
+        below.set_xticks(values, [f"{value:g}" for value in values])
+        below.minorticks_off()
+        for ax in (above, below):
+            ax.axhline(1, color="#888888", linewidth=1, zorder=0)
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.grid(axis="y", color="#eeeeee", linewidth=0.7)
+    for row, name in zip(
+        axes, ("variance / that of\nindependent draws", "variance of Gumbel-\nMatching / of skip"), strict=True
+    ):
+        _ratio_axis(row[0])
+        row[0].set_ylabel(name)
+    axes[1, 0].annotate("skip is better", (0.02, 0.97), xycoords="axes fraction", va="top", fontsize=9, color="#555555")
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _line(ax: Axes, rows: list[Row], x: str, of: Callable[[Row], dict[str, float]], **look: str) -> None:
+    """Means, and a band for their intervals; hollow where the interval holds 1."""
+    at, found = [row[x] for row in rows], [of(row) for row in rows]
+    low, high = ([each[end] for each in found] for end in ("low", "high"))
+    ax.fill_between(at, low, high, color=look["color"], alpha=0.18, linewidth=0)
+    ax.plot(at, [each["value"] for each in found], linewidth=1.6, markersize=5, **look)  # pyright: ignore[reportArgumentType]
+    open_ = [(place, each["value"]) for place, each in zip(at, found, strict=True) if each["low"] <= 1 <= each["high"]]
+    if open_:
+        places, values = zip(*open_, strict=True)
+        ax.plot(places, values, ls="", marker=look["marker"], markersize=5, mec=look["color"], mfc="white", zorder=3)
+
+
+def _ratio_axis(ax: Axes) -> None:
+    """Logarithmic, with plain numbers: twice as much is as far as half as much."""
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    shown: list[float] = []
+    for level in _LEVELS:
+        apart = all(abs(math.log(level / other)) > 0.07 * math.log(high / low) for other in shown)
+        if low <= level <= high and apart:
+            shown.append(level)
+    ax.set_yticks(shown, [f"{level:g}" for level in shown])
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.minorticks_off()

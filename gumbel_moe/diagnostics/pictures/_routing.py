@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gumbel_moe.diagnostics.pictures._style import BAD, FAINT, GOOD, INK, LINES, figure_of, logarithmic, write_png
 
@@ -28,6 +29,7 @@ def draw_routing(report: "RoutingReport", path: str | Path | None = None) -> Fig
     right.bar(experts, table["load"], color=GOOD, alpha=0.8, width=0.75, label="handled, with 5% and 95%")
     right.vlines(experts, table["load_5%"], table["load_95%"], color=INK, linewidth=1.2)
     right.scatter(experts, n * table["p"], marker="_", s=120, color=BAD, zorder=3, label="n times mean p")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set_xlabel("expert", fontsize=9, color=INK)
     right.set_ylabel("datapoints, mean over draws", fontsize=9, color=INK)
     right.set_title(f"skipped {report.skipped:.1%}, max violation {report.max_violation:.2f}", fontsize=10, color=INK)
