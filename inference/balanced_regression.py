@@ -23,7 +23,7 @@ from tqdm import tqdm
 from gumbel_moe.diagnostics import assignment_report
 from inference._arguments import Parser, make_folder, not_negative, positive
 from inference._wine_fits import METHODS, Samples, fit
-from inference.pictures import draw_wines
+from inference.pictures import draw_slopes, draw_wines
 from models.balanced_regression import Wines, load
 
 
@@ -89,7 +89,7 @@ def _row(samples: Samples, wines: Wines) -> dict[str, Any]:
     membership = np.asarray(samples["membership"])
     share = membership.mean(axis=(0, 1))
     right = share[np.arange(len(wines.truth)), wines.truth]
-    sizes = membership.sum(axis=2)
+    sizes = membership.sum(axis=2, dtype=np.float64)
     lines = {name: np.asarray(samples[name]) for name in ("intercept", "slope", "noise")}
     posterior = from_dict({"posterior": lines})["posterior"].to_dataset()
     return {
@@ -113,7 +113,8 @@ def _draw(folder: Path, wines: Wines, fits: dict[str, Samples]) -> None:
     report.data.to_netcdf(folder / "balanced_regression.nc", engine="h5netcdf")
     report.plot(folder / "wines_co_assignment.png", groups=wines.truth)
     draw_wines(wines, fits, folder / "wines_fit.png")
-    print(f"wrote {folder / 'balanced_regression.nc'} and two pictures")
+    draw_slopes(report.data, folder / "wines_slopes.png")
+    print(f"wrote {folder / 'balanced_regression.nc'} and three pictures")
 
 
 def _earlier(parser: Parser, path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:

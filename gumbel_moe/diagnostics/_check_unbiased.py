@@ -41,10 +41,14 @@ def check_unbiased(
       a one-sided t-test. Without bias their mean is 0 whatever the correlations, and the power against a bias spread
       over $d$ coordinates grows with $\sqrt d$.
 
-    Both are exact for normal means, that is for many draws. Draws that are NaN or infinite fail, and so do draws that
-    do not look independent, as happens when a key is reused. A mean may be off by 32 units in the last place (where a
-    coordinate hardly varies, of the largest entry of its leaf), and where nearly all draws of a coordinate are 0, by
-    what events too rare to be seen could add; both count in `detectable_bias`.
+    Both are exact for normal means, that is for many draws: for a router's gradient, which is skewed, at least 2,000 in
+    all, and at the default rate more. The weights of Gumbel-Matching with less than about four places for an expert
+    have tails for which no number suffices (the documentation's page *Test an estimator* has measured rates).
+
+    Draws that are NaN or infinite fail, and so do draws that do not look independent, as happens when a key is reused.
+    A mean may be off by 32 units in the last place (where a coordinate hardly varies, of the largest entry of its
+    leaf), and where nearly all draws of a coordinate are 0, by what events too rare to be seen could add; both count
+    in `detectable_bias`.
 
     Memory: a dozen vectors of all coordinates, a few times 64 MiB for a batch of draws (or a few draws, if they are
     larger), and of every draw only what is kept.

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from xarray import DataTree
 
 from inference.pictures._style import INK, save
 from models.balanced_regression import RESPONSES, Wines
@@ -44,6 +45,19 @@ def draw_wines(wines: Wines, fits: dict[str, Any], path: Path) -> Path:
     handles = [Line2D([], [], color=c, marker="o", label=f"cultivar {j + 1}") for j, c in enumerate(GROUPS)]
     handles.append(Line2D([], [], color=INK, marker="x", linestyle="", label="most probable cultivar is wrong"))
     return save(figure, handles, path)
+
+
+def draw_slopes(posterior: DataTree, path: Path) -> Path:
+    """ArviZ's forest plot of the balanced fit's slopes, one line per chain: where chains have met, they agree."""
+    from arviz_plots import plot_forest  # only here: it takes a second or two to import
+
+    slopes = posterior["posterior"].to_dataset()[["slope"]].reset_coords(drop=True)
+    slopes = slopes.drop_vars(["slope_dim_0", "slope_dim_1"], errors="ignore")
+    slopes = slopes.rename_dims(slope_dim_0="cultivar", slope_dim_1="response")
+    slopes = slopes.assign_coords(cultivar=["1", "2", "3"], response=["flavanoids", "colour", "proline"])
+    tree = DataTree.from_dict({"posterior": slopes})
+    plot_forest(tree, backend="matplotlib", figure_kwargs={"figsize": (9, 5)}).savefig(path, dpi=110)
+    return path
 
 
 def _draw_sizes(ax: Any, wines: Wines, fits: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ def test_files(finished):
         assert dict(tree["constant_data"]["membership"].sizes) == {"datapoint": 39, "expert": 3}
         z = tree["posterior"]["z"].values
         assert (z[:, 1:] != z[:, :-1]).any(axis=(1, 2)).all()  # every chain moves
-    for name in ("wines_fit.png", "wines_co_assignment.png"):
+    for name in ("wines_fit.png", "wines_co_assignment.png", "wines_slopes.png"):
         assert (finished / name).read_bytes()[:4] == b"\x89PNG"
 
 
