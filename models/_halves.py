@@ -1,5 +1,6 @@
 """The two halves of handwritten digits as a regression: three numbers for each image."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -25,8 +26,7 @@ def load_halves(seed: int, num_train: int = 800) -> Halves:
     Inputs are the first two principal components of the upper four rows of pixels, the target is the first one of the
     lower four rows; components are those of the training images.
     """
-    digits: Any = load_digits()
-    parts: Any = train_test_split(digits.images / 16, train_size=num_train, random_state=seed)
+    parts: Any = train_test_split(_images(), train_size=num_train, random_state=seed)
     train, test = parts
     columns = []
     for rows, number in ((slice(0, 4), 2), (slice(4, 8), 1)):
@@ -37,3 +37,9 @@ def load_halves(seed: int, num_train: int = 800) -> Halves:
         columns.append([jnp.asarray((part - centre) @ components / spread, float) for part in (known, new)])
     (train_x, test_x), (train_y, test_y) = columns
     return Halves(train_x, train_y[:, 0], test_x, test_y[:, 0], train)
+
+
+@cache  # reading the file takes longer than all the rest
+def _images() -> Any:
+    digits: Any = load_digits()
+    return digits.images / 16
