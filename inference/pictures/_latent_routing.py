@@ -121,6 +121,7 @@ def draw_shares(fits: list[Fit], fair: float, path: Path) -> Path:
         ax.plot(places, wanted, color=INK, marker="_", markersize=11, linewidth=0)
         ax.axhline(fair, color=INK, linewidth=1, linestyle="--")
         ax.set_xticks(places)
+    axes[0].set_ylim(0, 1.08 * max(_ordered(fit)[part].mean(axis=0).max() for fit in fits for part in (0, 2)))
     figure.supylabel("images", fontsize=10)
     handles = [
         Patch(color="#888888", label="computed"),
