@@ -1,1 +1,1 @@
-"""Programs that train and compare the models: `python -m inference.compare`, `python -m inference.train`."""
+"""Programs that train and compare the models: `python -m inference.compare`, `.train` and `.latent_routing`."""

@@ -48,7 +48,7 @@ class Results:
 
     def write(self) -> None:
         """Both files, each whole or not at all."""
-        content: dict[str, Any] = {"rows": self.rows, "seed": self.seed, "versions": _versions(), "machine": _machine()}
+        content: dict[str, Any] = {"rows": self.rows, "seed": self.seed, "versions": versions(), "machine": machine()}
         if self.interrupted is not None:
             content["interrupted"] = self.interrupted
         write_json(self.folder / "results.json", content)
@@ -57,10 +57,11 @@ class Results:
             arrays[f"{outcome.data}/{outcome.router}/step"] = np.asarray(outcome.at)
             for name in outcome.points[0]:
                 arrays[f"{outcome.data}/{outcome.router}/{name}"] = outcome.curve(name)
-        _write_arrays(self.folder / "curves.npz", arrays)
+        write_arrays(self.folder / "curves.npz", arrays)
 
 
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write `arrays` to `path` whole or not at all."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     with os.fdopen(handle, "wb") as file:
         np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
@@ -68,10 +69,12 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     os.replace(temporary, path)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what the figures depend on."""
     packages = ("gumbel_moe", "jax", "numpyro", "equinox", "optax", "numpy", "scikit-learn")
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Where this runs."""
     return {"system": platform.platform(), "cores": os.cpu_count(), "device": jax.devices()[0].device_kind}

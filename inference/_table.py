@@ -48,7 +48,7 @@ def table(data: str, rows: list[Row]) -> str:
     cells += [[_cell(row.get(key), shape) for key, _, shape in columns] for row in rows]
     trained = [row for row in rows if row["kind"] != "reference"]
     extent = f"{trained[0]['starts']} starts, {trained[0]['steps']} steps" if trained else "references"
-    return "\n".join([f"{data}: {extent}", "", *_aligned(cells)])
+    return "\n".join([f"{data}: {extent}", "", *aligned(cells)])
 
 
 def legend(rows: list[Row]) -> str:
@@ -63,7 +63,7 @@ def _cell(value: object, shape: str) -> str:
     return "-" if value is None else format(value, shape)
 
 
-def _aligned(cells: list[list[str]]) -> list[str]:
+def aligned(cells: list[list[str]]) -> list[str]:
     """Words to the left (the first two columns), numbers to the right; a rule under the headings."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [

@@ -1,4 +1,4 @@
-"""Complete models to run or to copy, built on `gumbel_moe`: a toy in one dimension and handwritten digits."""
+"""Complete models to run or to copy, built on `gumbel_moe`: a toy, handwritten digits, latent routing in NumPyro."""
 
 from models._mixture import Mixture
 

@@ -86,24 +86,19 @@ class RoutedGuide(Messenger):
 def shareable(
     guide: Callable, routers: Mapping[str, Router], args: tuple, kwargs: dict[str, Any], params: dict[str, Any]
 ) -> frozenset[str]:
-    """The sites of independent routers whose logits are the same in all particles: no other latent site changes them.
+    """The sites of independent routers whose logits are the same in all particles, for nothing that is drawn changes
+    them: no other site, and no subsample of a plate.
 
     Only their particles can be shared out among the experts.
     """
-    guide = seed(substitute(guide, data=params), rng_seed=0)
-    independent = frozenset(name for name, router in routers.items() if isinstance(router, IndependentRouter))
+    independent = [name for name, router in routers.items() if isinstance(router, IndependentRouter)]
 
-    def latents() -> dict[str, Array]:
-        drawn = trace(RoutedGuide(guide, routers, jax.random.key(0))).get_trace(*args, **kwargs)
-        return {name: site["value"] for name, site in drawn.items() if site["type"] == "sample"}
-
-    def logits(**values: Array) -> dict[str, Array]:
-        routed = RoutedGuide(substitute(guide, data=values), routers, jax.random.key(0))
+    def logits(seed_key: Array, draw_key: Array) -> dict[str, Array]:
+        routed = RoutedGuide(seed(substitute(guide, data=params), seed_key), routers, draw_key)
         trace(routed).get_trace(*args, **kwargs)
         return routed.logits
 
-    values = {name: value for name, value in jax.eval_shape(latents).items() if name not in independent}
-    sources = eval_provenance(logits, **values)
+    sources = eval_provenance(logits, seed_key=jax.random.key(0), draw_key=jax.random.key(0))
     return frozenset(name for name in independent if not sources.get(name, {None}))
 
 

@@ -4,13 +4,12 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-
-from inference._starts import Outcome
 
 INK = "#333333"
 FAINT = "#c8c8c8"
@@ -24,7 +23,14 @@ KINDS = {
 }
 
 
-def panels(outcomes: list[Outcome], title: str, xlabel: str, *, height: float = 2.3) -> tuple[Figure, list[Axes]]:
+class Named(Protocol):
+    """What has a panel."""
+
+    router: str
+    kind: str
+
+
+def panels(outcomes: Sequence[Named], title: str, xlabel: str, *, height: float = 2.3) -> tuple[Figure, list[Axes]]:
     """A figure with one panel per outcome, at most four in a row, titled by router in the colour of its kind."""
     columns = min(4, len(outcomes))
     rows = -(-len(outcomes) // columns)

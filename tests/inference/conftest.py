@@ -4,4 +4,5 @@ from jaxtyping import install_import_hook
 
 with install_import_hook("models", "beartype.beartype"):
     import models.digits
+    import models.latent_routing
     import models.toy  # noqa: F401

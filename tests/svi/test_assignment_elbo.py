@@ -165,6 +165,42 @@ def test_plates_scales_and_inner_plates(dim):
     np.testing.assert_allclose(gradient["logits"], slope["logits"], rtol=1e-4, atol=1e-5)
 
 
+def subsampled_z(elbo, draws=20_000):
+    """Largest z-score where particles see two datapoints of six, each with logits and an observation of its own."""
+    y, loc, prior = jnp.array([0.0, 1.0, 2.0, -1.0, 3.0, 0.5]), jnp.arange(3.0), jnp.array([0.2, 0.3, 0.5])
+    params = {"logits": 1.5 * jax.random.normal(jax.random.key(5), (6, 3))}
+
+    def model():
+        with numpyro.plate("data", 6, subsample_size=2) as index:
+            z = numpyro.sample("z", dist.Categorical(prior))
+            numpyro.sample("y", dist.Normal(loc[z], 0.7), obs=y[index])
+
+    def guide():
+        table = numpyro.param("logits", params["logits"])
+        with numpyro.plate("data", 6, subsample_size=2) as index:
+            numpyro.sample("z", dist.Categorical(logits=table[index]))
+
+    def enumerated(params):
+        log_q = jax.nn.log_softmax(params["logits"], axis=1)
+        return -jnp.sum(jnp.exp(log_q) * (jnp.log(prior) + dist.Normal(loc, 0.7).log_prob(y[:, None]) - log_q))
+
+    gradient = jax.grad(lambda params, key: elbo.loss(key, params, model, guide))
+    keys = jax.random.split(jax.random.key(0), draws)
+    drawn = jax.jit(lambda keys: jax.lax.map(partial(gradient, params), keys, batch_size=2000))(keys)["logits"]
+    drawn = np.asarray(drawn, np.float64).reshape(draws, -1)
+    truth = jax.grad(enumerated)(params)["logits"].ravel()
+    return np.abs((drawn.mean(axis=0) - truth) / (drawn.std(axis=0) / np.sqrt(draws))).max()
+
+
+def test_gradient_is_unbiased_where_particles_see_other_datapoints(monkeypatch):
+    """Then particles cannot be shared out: the baseline of a datapoint would come from others, and is rejected."""
+    limit = stats.norm.isf(FALSE_FAIL_RATE / (2 * 18))
+    assert subsampled_z(AssignmentELBO({"z": IndependentRouter()}, num_particles=2)) < limit
+    assert subsampled_z(AssignmentELBO({"z": SkipRouter(1)}, num_particles=2)) < limit
+    monkeypatch.setattr(_assignment_elbo, "shareable", lambda *_: frozenset({"z"}))
+    assert subsampled_z(AssignmentELBO({"z": IndependentRouter()}, num_particles=2)) > limit
+
+
 def test_forbidden_experts_and_useless_costs_of_the_skipped_do_no_harm():
     logits = jnp.array([[0.0, -jnp.inf], [0.0, 1.0], [2.0, 0.0]])
 
