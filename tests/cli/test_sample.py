@@ -9,7 +9,7 @@ from scipy.stats import norm
 from gumbel_moe.cli import main
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment, enumerate_assignments
 
-LOGITS = (np.random.default_rng(0).normal(size=(6, 2)) + [1, 0]).astype(np.float32)
+LOGITS = (np.random.default_rng(0).normal(size=(6, 2)) + np.array([1, 0])).astype(np.float32)
 
 
 def draw(folder, router, logits=LOGITS, **options):
