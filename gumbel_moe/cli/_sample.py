@@ -2,8 +2,9 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -62,7 +63,7 @@ def sample(options: argparse.Namespace) -> int:
 
 def _draw_all(router: str, logits: np.ndarray, capacity: Capacity, seed: int, draws: int) -> Draws:
     """Batches of one size, compiled once; the key of a draw depends on its number alone."""
-    process = _PROCESSES[router](jnp.asarray(logits), capacity)
+    process = partial(_PROCESSES[router], jnp.asarray(logits), capacity)
     key = jax.random.key(seed)
     together = max(1, min(_TOGETHER, _BATCH_NUMBERS // logits.size))
     parts = []
@@ -80,44 +81,32 @@ def _draw_all(router: str, logits: np.ndarray, capacity: Capacity, seed: int, dr
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-def _independent(logits: Array, capacity: Capacity) -> Callable[[Array], Draws]:
+# Compiled for a shape and a capacity, not for the logits: those are an argument.
+@partial(jax.jit, static_argnames="capacity")
+def _independent(logits: Array, capacity: Capacity, keys: Array) -> Draws:
+    expert = jax.vmap(lambda key: jax.random.categorical(key, logits, axis=1))(keys).astype(jnp.int32)
     log_p = jax.nn.log_softmax(logits, axis=1)
-
-    @jax.jit
-    def draw(keys: Array) -> Draws:
-        expert = jax.vmap(lambda key: jax.random.categorical(key, logits, axis=1))(keys).astype(jnp.int32)
-        log_prob = jnp.sum(_chosen(jnp.broadcast_to(log_p, (*expert.shape, log_p.shape[1])), expert), axis=1)
-        ones = jnp.ones(expert.shape, logits.dtype)
-        return Draws(expert, ones > 0, ones, log_prob, jnp.zeros_like(log_prob))
-
-    return draw
+    log_prob = jnp.sum(_chosen(jnp.broadcast_to(log_p, (*expert.shape, log_p.shape[1])), expert), axis=1)
+    ones = jnp.ones(expert.shape, logits.dtype)
+    return Draws(expert, ones > 0, ones, log_prob, jnp.zeros_like(log_prob))
 
 
-def _skip(logits: Array, capacity: Capacity) -> Callable[[Array], Draws]:
+@partial(jax.jit, static_argnames="capacity")
+def _skip(logits: Array, capacity: Capacity, keys: Array) -> Draws:
     process = SkipAssignment(logits, capacity)
-
-    @jax.jit
-    def draw(keys: Array) -> Draws:
-        value = jax.vmap(process.sample)(keys)
-        log_prob = process.log_prob(value)
-        weight = process.importance_weights(value)
-        return Draws(process.expert(value), process.kept(value), weight, log_prob, jnp.zeros_like(log_prob))
-
-    return draw
+    value = jax.vmap(process.sample)(keys)
+    log_prob = process.log_prob(value)
+    weight = process.importance_weights(value)
+    return Draws(process.expert(value), process.kept(value), weight, log_prob, jnp.zeros_like(log_prob))
 
 
-def _gumbel_matching(logits: Array, capacity: Capacity) -> Callable[[Array], Draws]:
+@partial(jax.jit, static_argnames="capacity")
+def _gumbel_matching(logits: Array, capacity: Capacity, keys: Array) -> Draws:
     process = GumbelMatching(logits, capacity)
-    log_p = jax.nn.log_softmax(logits, axis=1)
-
-    @jax.jit
-    def draw(keys: Array) -> Draws:
-        expert, log_q = jax.vmap(process.sample_with_conditionals)(keys)
-        weight = jnp.exp(_chosen(log_p - log_q, expert))
-        log_prob, error = process.log_prob_with_error(expert)
-        return Draws(expert, jnp.ones(expert.shape, bool), weight, log_prob, error)
-
-    return draw
+    expert, log_q = jax.vmap(process.sample_with_conditionals)(keys)
+    weight = jnp.exp(_chosen(jax.nn.log_softmax(logits, axis=1) - log_q, expert))
+    log_prob, error = process.log_prob_with_error(expert)
+    return Draws(expert, jnp.ones(expert.shape, bool), weight, log_prob, error)
 
 
 def _chosen(table: Array, expert: Array) -> Array:

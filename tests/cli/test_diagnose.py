@@ -9,6 +9,7 @@ import pytest
 import xarray
 
 from gumbel_moe.cli import _diagnose, main
+from tests.cli.browser import BROKEN, BROWSER, PROBE, console
 
 SMALL = ["--n", "12", "--experts", "3", "--draws", "200", "--chains", "2"]
 
@@ -137,6 +138,22 @@ def test_page_is_one_file(skip):
     assert [source[:22] for tag, source in page.sources if tag == "img"] == ["data:image/png;base64,"] * 3
     assert all(source.startswith("data:") for _, source in page.sources)
     assert not re.search(r"https?://|url\(|@import", re.sub(r"base64,[^\"]*", "", text))
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_pictures_are_visible_in_a_browser(skip, tmp_path):
+    """Every picture visible, no error on the console."""
+    report = (skip / "report.html").read_text()
+    assert console(skip / "report.html", tmp_path) == []
+    probed = tmp_path / "probed.html"
+    probed.write_text(report.replace("</body>", PROBE))
+    (line,) = console(probed, tmp_path)
+    assert re.search("pictures 3 visible 3", line)
+    # The same look finds a picture that is broken and an error on the console.
+    probed.write_text(report.replace("</body>", BROKEN + PROBE))
+    lines = "\n".join(console(probed, tmp_path))
+    assert "pictures 4 visible 3" in lines
+    assert "nowhere is not defined" in lines
 
 
 def test_nothing_else_is_left_in_the_folder(skip):

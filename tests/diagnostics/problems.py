@@ -31,7 +31,8 @@ class Problem(NamedTuple):
         return jax.vmap(self.losses, 1, 1)(self.outputs(params))
 
     def exact(self):
-        return jax.grad(lambda params: exact_loss(self.logits(params), self.all_losses(params)))(self.params)
+        # Compiled as one program, as one operation after the other takes longer.
+        return jax.jit(jax.grad(lambda params: exact_loss(self.logits(params), self.all_losses(params))))(self.params)
 
 
 def of_model(model: Mixture, x, y, capacity: int) -> Problem:
@@ -58,7 +59,7 @@ def toy() -> Problem:
 def digits() -> Problem:
     """A batch of 256 images, and a router of four times its initial weights: it has opinions."""
     split = load_split(0)
-    model = DigitsMixture(jax.random.key(1))
+    model = jax.jit(DigitsMixture)(jax.random.key(1))
     router = jax.tree.map(lambda leaf: 4 * leaf, model.router)
     model = jax.tree.unflatten(jax.tree.structure(model), [*jax.tree.leaves(model.experts), *jax.tree.leaves(router)])
     return of_model(model, split.train_x[:256], split.train_y[:256], 32)

@@ -21,14 +21,51 @@ SLOWLY = partial(pytest.param, marks=pytest.mark.slow)
 TABLES = json.loads(Path(__file__).parents[1].joinpath("data", "gumbel_matching_tables.json").read_text())["tables"]
 
 
-@pytest.mark.parametrize("table", TABLES, ids=lambda t: f"n={len(t['logits'])}-c={t['capacity']}")
-def test_exact_tables(table, x64):
-    value, error = matching_log_prob(jnp.asarray(table["logits"], float), table["assignments"], table["capacity"])
-    off = np.abs(np.asarray(value, np.float64) - np.log(table["probs"]))
+# Datapoints, by the number of experts: one compilation for each serves all tests that need no other size.
+SIZE = {2: 6, 3: 4}
+AT_ONCE = 18
+
+
+def in_portions(logits, values, capacity):
+    """`matching_log_prob` of values `(outcomes, n)`, as many at a time for all problems: the shape is compiled once."""
+    number = len(values)
+    values = np.resize(
+        np.asarray(values, np.int32), (-(-number // AT_ONCE) * AT_ONCE, logits.shape[0])
+    )  # repeats the first
+    parts = [matching_log_prob(logits, part, capacity) for part in np.split(values, len(values) // AT_ONCE)]
+    value, error = (np.concatenate(part)[:number] for part in zip(*parts, strict=True))
+    return value, error
+
+
+def filled_up(logits, values, capacity):
+    """The same probabilities with more datapoints: they may go to one expert each, which has a place more for them."""
+    n, k = logits.shape
+    forced = np.arange(SIZE[k] - n) % k
+    logits = np.concatenate([logits, np.where(np.arange(k) == forced[:, None], 0.3, -np.inf)])
+    values = np.concatenate([values, np.broadcast_to(forced, (len(values), len(forced)))], axis=1)
+    return logits, values, np.add(capacity, np.bincount(forced, minlength=k))
+
+
+def check_table(value, error, probs, x64):
+    off = np.abs(np.asarray(value, np.float64) - np.log(probs))
     limit = 1e-6 if x64 else 1e-5
     assert off.max() < limit
     assert (off <= 4 * np.asarray(error)).all()
     assert np.asarray(error).max() < limit
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda t: f"n={len(t['logits'])}-c={t['capacity']}")
+def test_exact_tables(table, x64):
+    logits, values, capacity = filled_up(np.array(table["logits"]), table["assignments"], table["capacity"])
+    check_table(*in_portions(jnp.asarray(logits, float), values, capacity), table["probs"], x64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", TABLES, ids=lambda t: f"n={len(t['logits'])}-c={t['capacity']}")
+def test_exact_tables_each_at_its_own_size(table, x64):
+    """One compilation for each."""
+    estimate = matching_log_prob(jnp.asarray(table["logits"], float), table["assignments"], table["capacity"])
+    check_table(*estimate, table["probs"], x64)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +95,8 @@ def test_formula_on_a_plain_grid(capacity, n, scale, reach):
 @pytest.mark.parametrize("scale", [0.0, 1.0, 5.0])
 def test_probabilities_sum_to_one(capacity, scale, x64):
     logits = scale * jax.random.normal(jax.random.key(0), (4, len(capacity)), float)
-    assert outcome_probabilities(logits, capacity).sum() == pytest.approx(1, abs=1e-9 if x64 else 1e-5)
+    value, _ = in_portions(logits, enumerate_assignments(4, capacity), capacity)
+    assert np.exp(value).sum() == pytest.approx(1, abs=1e-9 if x64 else 1e-5)
 
 
 def test_two_datapoints_in_closed_form(x64):
@@ -73,14 +111,12 @@ def test_two_datapoints_in_closed_form(x64):
         assert value == pytest.approx(expected, abs=1e-9 if x64 else 2e-5, rel=0 if x64 else 1e-6)
 
 
-@pytest.mark.parametrize("capacity", [1, (5, 1), 4, (9, 9, 9)])
-def test_one_expert_and_room_for_all(capacity):
+@pytest.mark.parametrize(("n", "capacity"), [(1, 1), (SIZE[2], (7, 1)), (4, 4), (SIZE[3], (9, 9, 9))])
+def test_one_expert_and_room_for_all(n, capacity):
     """`k = 1` has one outcome; where everyone has room, draws are independent."""
     k = np.size(capacity)
-    n = 1 if capacity == 1 else 4
     logits = jax.random.normal(jax.random.key(0), (n, k))
-    value = jnp.zeros(n, jnp.int32)
-    log_prob, error = matching_log_prob(logits, value, capacity)
+    log_prob, error = in_portions(logits, np.zeros((1, n), np.int32), capacity)
     expected = 0.0 if k == 1 else jax.nn.log_softmax(logits)[:, 0].sum()
     assert log_prob == pytest.approx(float(expected), abs=1e-5)
     assert error < 1e-5
@@ -142,11 +178,15 @@ def test_a_dead_end_does_not_count():
 def test_outside_the_support():
     logits = jax.random.normal(jax.random.key(0), (4, 2))
     values = jnp.array([[0, 0, 0, 1], [0, 0, 1, 2], [-1, 0, 1, 1], [-1, -1, -1, -1], [0, 1, 0, 1]])
-    log_prob, error = matching_log_prob(logits, values, 2)
+
+    def total(a):
+        estimate = matching_log_prob(a, values, 2)
+        return estimate.value.sum(), estimate
+
+    gradient, (log_prob, error) = jax.grad(total, has_aux=True)(logits)
     np.testing.assert_array_equal(jnp.isneginf(log_prob), [True, True, True, True, False])
     assert (error[:4] == 0).all()
-    gradients = jax.jacobian(lambda a: matching_log_prob(a, values, 2).value)(logits)
-    assert jnp.isfinite(gradients).all()
+    assert jnp.isfinite(gradient).all()  # a sum in which any outcome's NaN would show
     d = GumbelMatching(logits, 2)
     with pytest.warns(UserWarning, match="Out-of-support"):
         assert jnp.isneginf(d.log_prob(values[0]))
@@ -156,9 +196,9 @@ def test_outside_the_support():
 
 def test_nan_under_jit():
     value = jnp.array([0, 0, 1, 1])
+    estimate = jax.jit(lambda a: matching_log_prob(a, value, 2))
     for bad in (jnp.nan, jnp.inf):
-        logits = jnp.zeros((4, 2)).at[1, 0].set(bad)
-        log_prob, error = jax.jit(lambda a: matching_log_prob(a, value, 2))(logits)
+        log_prob, error = estimate(jnp.zeros((4, 2)).at[1, 0].set(bad))
         assert jnp.isnan(log_prob)
         assert jnp.isnan(error)
 

@@ -28,13 +28,12 @@ def test_gradient_against_finite_differences(n, capacity):
         logits = jax.random.normal(jax.random.key(0), (n, len(capacity)))
         value = GumbelMatching(logits, capacity).sample(jax.random.key(1))
 
-        def log_prob(a):
-            return matching_log_prob(a, value, capacity).value
-
-        gradient = jax.grad(log_prob)(logits)
+        # One program for the gradient and the values, as each takes seconds to compile.
+        log_prob = jax.jit(jax.value_and_grad(lambda a: matching_log_prob(a, value, capacity).value))
+        gradient = log_prob(logits)[1]
         for i, j in itertools.product(range(n), range(len(capacity))):
             step = jnp.zeros_like(logits).at[i, j].set(1e-4)
-            slope = (log_prob(logits + step) - log_prob(logits - step)) / 2e-4
+            slope = (log_prob(logits + step)[0] - log_prob(logits - step)[0]) / 2e-4
             assert gradient[i, j] == pytest.approx(float(slope), abs=1e-6)
 
 
@@ -105,7 +104,8 @@ def test_score_identity(capacity, num_draws):
     """
     logits = 1.5 * jax.random.normal(jax.random.key(0), (4, len(capacity)))
     values, index, _ = enumerated(logits, capacity, 4000)
-    scores = jax.jacobian(lambda a: matching_log_prob(a, values, capacity, num_draws=num_draws).value)(logits)
+    score = jax.grad(lambda a, z: matching_log_prob(a, z, capacity, num_draws=num_draws).value)
+    scores = jax.jit(jax.vmap(score, (None, 0)))(logits, values)
     gibbs = jax.jacobian(
         lambda a: jax.nn.log_softmax(
             jnp.sum(jnp.where(values[..., None] == jnp.arange(len(capacity)), a, 0), axis=(1, 2))

@@ -80,32 +80,37 @@ def test_variance_is_at_most_half_of_trace_graph(scale):
     assert ours < 0.5 * variance(TraceGraph_ELBO(num_particles=4))
 
 
+def shifted_model():
+    shift = numpyro.sample("shift", dist.Normal(0, 1))
+    with numpyro.plate("data", 3):
+        z = numpyro.sample("z", dist.Categorical(jnp.ones(3) / 3))
+        numpyro.sample("y", dist.Normal(z + shift, 1), obs=jnp.array([4.0, 5.0, 6.0]))
+
+
+def shifted_guide():
+    shift = numpyro.sample("shift", dist.Normal(numpyro.param("loc", 0.0), 1))
+    with numpyro.plate("data", 3):
+        numpyro.sample("z", dist.Categorical(logits=jnp.stack([shift, -2 * shift, 0])))
+
+
+def mean_and_its_variance(elbo, draws=100_000):
+    grad = jax.grad(lambda p, key: elbo.loss(key, p, shifted_model, shifted_guide))
+    keys = jax.random.split(jax.random.key(0), draws)
+    drawn = np.asarray(jax.jit(jax.vmap(grad, (None, 0)))({"loc": jnp.array(0.3)}, keys)["loc"], np.float64)
+    return drawn.mean(), drawn.var() / draws
+
+
+@pytest.fixture(scope="module")
+def of_trace_graph():
+    return mean_and_its_variance(TraceGraph_ELBO(2))
+
+
 @pytest.mark.parametrize("covered", [False, True])
-def test_particles_are_independent_where_logits_depend_on_another_latent_site(covered, monkeypatch):
+def test_particles_are_independent_where_logits_depend_on_another_latent_site(covered, monkeypatch, of_trace_graph):
     """Covering the probable experts would be biased there, as one particle's baseline would know another's role."""
     if covered:
         monkeypatch.setattr(_assignment_elbo, "shareable", lambda *_: frozenset("z"))
-
-    def model():
-        shift = numpyro.sample("shift", dist.Normal(0, 1))
-        with numpyro.plate("data", 3):
-            z = numpyro.sample("z", dist.Categorical(jnp.ones(3) / 3))
-            numpyro.sample("y", dist.Normal(z + shift, 1), obs=jnp.array([4.0, 5.0, 6.0]))
-
-    def guide():
-        shift = numpyro.sample("shift", dist.Normal(numpyro.param("loc", 0.0), 1))
-        with numpyro.plate("data", 3):
-            numpyro.sample("z", dist.Categorical(logits=jnp.stack([shift, -2 * shift, 0])))
-
-    draws = 100_000
-
-    def moments(elbo):
-        grad = jax.grad(lambda p, key: elbo.loss(key, p, model, guide))
-        keys = jax.random.split(jax.random.key(0), draws)
-        drawn = np.asarray(jax.jit(jax.vmap(grad, (None, 0)))({"loc": jnp.array(0.3)}, keys)["loc"], np.float64)
-        return drawn.mean(), drawn.var() / draws
-
-    ours, theirs = moments(AssignmentELBO({"z": IndependentRouter()}, 2)), moments(TraceGraph_ELBO(2))
+    ours, theirs = mean_and_its_variance(AssignmentELBO({"z": IndependentRouter()}, 2)), of_trace_graph
     z = abs(ours[0] - theirs[0]) / np.sqrt(ours[1] + theirs[1])
     assert (z > stats.norm.isf(FALSE_FAIL_RATE / 2)) == covered
 

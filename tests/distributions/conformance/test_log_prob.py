@@ -9,6 +9,7 @@ import pytest
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment
 from tests.distributions.conformance.cases import (
     BOTH,
+    BOTH_ONE_SLOW,
     CAPACITIES,
     COVER,
     GRID,
@@ -70,7 +71,7 @@ def test_draws_of_gumbel_matching_with_five_experts(kind):
     assert (value.shape, value.dtype) == ((num_datapoints(5),), jnp.int32)
 
 
-@BOTH
+@BOTH_ONE_SLOW  # the nested plates broadcast values of GumbelMatching in this shape
 def test_values_broadcast_against_the_batch(cls):
     """Of every value the log-probability under every distribution that it meets."""
     d = shared(cls, validate_args=False)
