@@ -37,19 +37,21 @@ def start(scale: float, seed: int) -> dict[str, Array]:
 
 def model(own: Data) -> None:
     """Lines and assignment are latent; there are no other parameters."""
-    lines: Any = numpyro.sample("line", dist.Independent(dist.Normal(jnp.zeros((K, 2)), 3), 2))
+    with numpyro.plate("coefficients", 2, dim=-1), numpyro.plate("experts", K, dim=-2):
+        lines: Any = numpyro.sample("line", dist.Normal(0, 3))
     with numpyro.plate("data", N):
-        z = numpyro.sample("z", dist.Categorical(jnp.ones(K) / K))
+        z = numpyro.sample("z", dist.CategoricalProbs(jnp.ones(K) / K))
         numpyro.sample("y", dist.Normal(lines[z, 0] + lines[z, 1] * own.x, NOISE), obs=own.y)
 
 
 def guide(own: Data) -> None:
     """Parameters: the means of the `lines`, and `logits` of the assignment."""
     mean = numpyro.param("lines", jnp.zeros((K, 2)))
-    numpyro.sample("line", dist.Independent(dist.Normal(mean, SPREAD), 2))
+    with numpyro.plate("coefficients", 2, dim=-1), numpyro.plate("experts", K, dim=-2):
+        numpyro.sample("line", dist.Normal(mean, SPREAD))
     logits = numpyro.param("logits", jnp.zeros((N, K)))
     with numpyro.plate("data", N):
-        numpyro.sample("z", dist.Categorical(logits=logits))
+        numpyro.sample("z", dist.CategoricalLogits(logits))
 
 
 class Enumerated:
