@@ -29,12 +29,13 @@ def noise(key):
     return tree(lambda *shape: jax.random.normal(jax.random.fold_in(key, len(shape)), shape))
 
 
+NOISE = jax.jit(noise)  # one function, so that what is compiled for it serves all tests
 ZEROS = tree(lambda *shape: jnp.zeros(shape))
 NAMES = ["bias.0[0]", *(f"layers.0.first[{i},{j}]" for i in range(2) for j in range(3)), "layers.0.second"]
 
 
 def test_names_shapes_and_empty_leaves():
-    report = check_unbiased(jax.jit(noise), ZEROS, KEY, draws=100)
+    report = check_unbiased(NOISE, ZEROS, KEY, draws=100)
     assert report.passed
     assert list(report.summary.index) == NAMES
     assert report.data["posterior"]["parameter"].to_numpy().tolist() == NAMES
@@ -46,14 +47,14 @@ def test_names_shapes_and_empty_leaves():
     "keep", [["layers.0.first[1,2]", "layers.0.second"], [6, 7], np.array([7, -2]), (7, 6, 6)], ids=str
 )
 def test_kept_coordinates_by_name_and_place(keep):
-    report = check_unbiased(jax.jit(noise), ZEROS, KEY, draws=100, keep=keep)
+    report = check_unbiased(NOISE, ZEROS, KEY, draws=100, keep=keep)
     assert report.data["posterior"]["parameter"].to_numpy().tolist() == NAMES[6:]
     assert report.data["posterior"]["gradient"].shape == (4, 100, 2)
     assert report.summary["ess"].notna().tolist() == [False] * 6 + [True] * 2
 
 
 def test_kept_coordinates_by_number():
-    some, none = (check_unbiased(jax.jit(noise), ZEROS, KEY, draws=50, keep=keep) for keep in (3, 0))
+    some, none = (check_unbiased(NOISE, ZEROS, KEY, draws=50, keep=keep) for keep in (3, 0))
     assert some.data["posterior"]["gradient"].shape == (4, 50, 3)
     assert none.data["posterior"]["gradient"].shape == (4, 50, 0)
     assert none.passed
@@ -98,7 +99,7 @@ def test_old_keys():
 
 
 def test_exact_as_a_function():
-    assert check_unbiased(jax.jit(noise), lambda: ZEROS, KEY, draws=100).passed
+    assert check_unbiased(NOISE, lambda: ZEROS, KEY, draws=100).passed
 
 
 def test_two_estimators_against_each_other():
