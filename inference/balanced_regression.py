@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from gumbel_moe.diagnostics import assignment_report
 from inference._arguments import Parser, make_folder, not_negative, positive
+from inference._results import versions
 from inference._wine_fits import METHODS, Samples, fit
 from inference.pictures import draw_slopes, draw_wines
 from models.balanced_regression import Wines, load
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
             fits[method] = fit(method, wines, start, args.seed, args.chains, args.draws, args.rounds)
             if not done:
                 rows.append({"split": split, "method": method, **_row(fits[method], wines)})
-                _write(path, {"settings": settings, "rows": rows})
+                _write(path, {"settings": settings, "versions": versions(), "rows": rows})
             if method == METHODS[-1] and split == args.splits - 1:
                 _draw(args.out, wines, fits)
             elif method == METHODS[-1]:
