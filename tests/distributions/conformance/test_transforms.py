@@ -9,7 +9,8 @@ from numpyro.contrib.control_flow import scan
 from numpyro.distributions.batch_util import vmap_over
 from numpyro.handlers import seed, trace
 
-from tests.distributions.conformance.cases import BOTH, KEY, LOGITS, VALUE, shared
+from gumbel_moe.distributions import GumbelMatching
+from tests.distributions.conformance.cases import BOTH, CLASSES, KEY, LOGITS, VALUE, shared
 
 CAPACITIES = np.array([2, 3, 4], np.int32)
 KEYS = jax.random.split(KEY, 3)
@@ -19,8 +20,23 @@ def one(cls, logits, capacity):
     return cls(jnp.asarray(logits), capacity, validate_args=False)
 
 
-@BOTH
-@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)], ids=["logits", "capacity", "both"])
+AXES = {"logits": (0, None), "capacity": (None, 0), "both": (0, 0)}
+
+
+# Each of the three compiles log_prob anew; over logits or capacities alone, others map that of GumbelMatching.
+@pytest.mark.parametrize(
+    ("cls", "axes"),
+    [
+        pytest.param(
+            cls,
+            axes,
+            id=f"{name}-{cls.__name__}",
+            marks=pytest.mark.slow if cls is GumbelMatching and name != "both" else [],
+        )
+        for cls in CLASSES
+        for name, axes in AXES.items()
+    ],
+)
 def test_vmap(cls, axes):
     """Distributions made by a mapped constructor, then mapped methods, against one at a time."""
     arguments = LOGITS if axes[0] == 0 else LOGITS[0], CAPACITIES if axes[1] == 0 else 2
