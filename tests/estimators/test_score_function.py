@@ -70,12 +70,31 @@ def largest_z(router, baseline=None, draws=20_000):
 
 # The weights of Gumbel-Matching have a tail that is the lighter the larger the capacities: 4 places per expert are
 # enough for the normal approximation with this many draws.
+ROUTERS = {
+    "independent": IndependentRouter(),
+    "skip": SkipRouter(4),
+    "skip-unequal": SkipRouter((2, 3, 6)),
+    "gumbel-matching": GumbelMatchingRouter(4),
+}
+# A program for each pair takes seconds to compile. What the loss does depends on the form of the baseline alone.
+QUICK = {
+    "none": ("skip", "skip-unequal"),
+    "scalar": ("independent", "gumbel-matching"),
+    "datapoint": ("skip", "gumbel-matching"),
+    "expert": ("independent", "skip-unequal"),
+}
+
+
 @pytest.mark.parametrize(
-    "router",
-    [IndependentRouter(), SkipRouter(4), SkipRouter((2, 3, 6)), GumbelMatchingRouter(4)],
-    ids=["independent", "skip", "skip-unequal", "gumbel-matching"],
+    ("baseline", "router"),
+    [
+        pytest.param(
+            baseline, ROUTERS[name], id=f"{baseline}-{name}", marks=[] if name in QUICK[baseline] else pytest.mark.slow
+        )
+        for baseline in QUICK
+        for name in ROUTERS
+    ],
 )
-@pytest.mark.parametrize("baseline", ["none", "scalar", "datapoint", "expert"])
 def test_value_and_gradient_are_unbiased(router, baseline):
     rng = np.random.default_rng(0)
     shape = {"none": None, "scalar": (), "datapoint": (N,), "expert": (N, K)}[baseline]

@@ -3,6 +3,7 @@
 Everything is compared with the sum over all outcomes of a small problem.
 """
 
+import functools
 import itertools
 
 import jax
@@ -57,10 +58,16 @@ def enumerated_loss(params, cls, z):
     return -jnp.sum(jnp.exp(log_q) * (log_p - log_q))
 
 
+@functools.cache
+def enumerated(cls):
+    """The loss and its gradient as a function of the parameters, compiled once for all tests."""
+    z = outcomes(cls)
+    return jax.jit(jax.value_and_grad(lambda params: enumerated_loss(params, cls, z)))
+
+
 def largest_z(cls, elbo, draws=3_000):
     """Largest z-score of value and gradient against enumeration, and the limit for the false-fail rate."""
-    z = outcomes(cls)
-    truth = jax.jit(jax.value_and_grad(lambda p: enumerated_loss(p, cls, z)))(PARAMS)
+    truth = enumerated(cls)(PARAMS)
     estimate = jax.value_and_grad(lambda p, key: elbo.loss(key, p, model, guide, cls))
     keys = jax.random.split(jax.random.key(0), draws)
     drawn = jax.jit(lambda keys: jax.lax.map(lambda key: estimate(PARAMS, key), keys, batch_size=500))(keys)
@@ -89,7 +96,7 @@ def test_svi_and_predictive(cls):
     """SVI comes close to the best ELBO, and the guide that it finds predicts in the right shapes."""
     svi = SVI(model, guide, numpyro.optim.Adam(0.05), loss=TraceGraph_ELBO(num_particles=4))
     result = svi.run(jax.random.key(0), 500, cls, progress_bar=False)
-    before, after = (enumerated_loss(params, cls, outcomes(cls)) for params in (PARAMS, result.params))
+    before, after = (enumerated(cls)(params)[0] for params in (PARAMS, result.params))
     assert after < before - 0.2
     posterior = Predictive(guide, params=result.params, num_samples=20)(jax.random.key(1), cls)
     assert posterior["z"].shape == (20, N)
