@@ -3,6 +3,7 @@
 from jaxtyping import install_import_hook
 
 with install_import_hook("models", "beartype.beartype"):
+    import models.balanced_regression
     import models.digits
     import models.latent_routing
     import models.toy  # noqa: F401

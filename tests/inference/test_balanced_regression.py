@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from xarray import open_datatree
@@ -16,11 +15,7 @@ SMALL = ["--splits", "1", "--draws", "30", "--every", "4", "--chains", "2", "--r
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wines")
-    jax.config.update("jax_disable_most_optimizations", True)  # there is much to compile here and little to sample
-    try:
-        assert program.main([*SMALL, "--out", str(folder)]) == 0
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
+    assert program.main([*SMALL, "--out", str(folder)]) == 0
     return folder
 
 
