@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+from numpyro.handlers import seed, trace
 from numpyro.infer.util import log_density
 from scipy import stats
 from sklearn.datasets import load_wine
 
 from gumbel_moe.distributions import GumbelMatching
+from gumbel_moe.mcmc import without_prior
 from models.balanced_regression import RESPONSES, Lines, balanced, load, log_likelihoods, mixture
 
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -61,12 +63,18 @@ def test_labels_follow_the_seed_and_a_part_can_be_taken():
 def test_balanced_density_by_hand():
     wines = load(0, every=4)
     z = jnp.asarray(np.random.default_rng(0).permutation(wines.truth))
-    value, sites = log_density(balanced, (wines,), {}, {**LINES._asdict(), "z": z})
-    assert isinstance(sites["z"]["fn"], GumbelMatching)
-    n, (a, b, c) = len(wines.x), wines.sizes
-    ways = stats.multinomial.logpmf([a, b, c], n, [1 / 3] * 3) + n * np.log(3)
+    value, _ = log_density(without_prior(balanced, "z"), (wines,), {}, {**LINES._asdict(), "z": z})
     expected = priors() + likelihood(wines.labelled_x, wines.labelled_y, wines.label) + likelihood(wines.x, wines.y, z)
-    np.testing.assert_allclose(value, expected - ways, rtol=2e-4)
+    np.testing.assert_allclose(value, expected, rtol=2e-4)
+
+
+def test_balanced_prior_knows_the_sizes_and_nothing_else():
+    wines = load(0, every=4)
+    prior = trace(seed(balanced, 0)).get_trace(wines)["z"]
+    assert isinstance(prior["fn"], GumbelMatching)
+    assert jnp.ptp(prior["fn"].logits) == 0
+    np.testing.assert_array_equal(prior["fn"].capacity, wines.sizes)
+    np.testing.assert_array_equal(np.bincount(prior["value"]), wines.sizes)
 
 
 @pytest.mark.parametrize("known", [False, True])
