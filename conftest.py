@@ -9,6 +9,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=["*.md"]).pytest()
 
+_COMPILED_QUICKLY = ("gumbel_moe/", "tests/cli/", "tests/inference/", "tests/distributions/conformance/")
 _MAPS = Path("/proc/self/maps")
 _MANY_MAPS = 25_000
 
@@ -19,6 +20,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path == readme:
             item.add_marker("smoke")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Less optimisation where most of the time goes to the compiler, for programs that run once and for short.
+
+    Elsewhere programs are tested as users run them.
+    """
+    file = item.path.relative_to(item.config.rootpath).as_posix()
+    quick = item.path.suffix == ".md" or file.startswith(_COMPILED_QUICKLY)
+    jax.config.update("jax_disable_most_optimizations", quick)
 
 
 @pytest.hookimpl(trylast=True)

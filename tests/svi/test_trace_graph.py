@@ -20,6 +20,7 @@ from gumbel_moe.distributions import GumbelMatching, SkipAssignment, enumerate_a
 
 FALSE_FAIL_RATE = 1e-6  # of every test of randomness here; seeds are fixed, so that it is spent once
 BOTH = pytest.mark.parametrize("cls", [SkipAssignment, GumbelMatching])
+ONE_SLOW = pytest.mark.parametrize("cls", [SkipAssignment, pytest.param(GumbelMatching, marks=pytest.mark.slow)])
 N, CAPACITY = 4, (2, 3)
 Y = jnp.array([-1.0, 0.5, 1.0, 2.0])
 PRIOR = jnp.array([[0.5, -0.5]] * N)
@@ -85,14 +86,13 @@ def test_trace_graph_is_unbiased(cls):
     assert z < limit
 
 
-@BOTH
+@ONE_SLOW
 def test_trace_elbo_is_rejected(cls):
     z, limit = largest_z(cls, Trace_ELBO(num_particles=1))
     assert z > limit
 
 
-# The README's first NumPyro program is the same for GumbelMatching, and runs with the tests.
-@pytest.mark.parametrize("cls", [SkipAssignment, pytest.param(GumbelMatching, marks=pytest.mark.slow)])
+@ONE_SLOW  # the README's first NumPyro program is the same for GumbelMatching, and runs with the tests
 def test_svi_and_predictive(cls):
     """SVI comes close to the best ELBO, and the guide that it finds predicts in the right shapes."""
     svi = SVI(model, guide, numpyro.optim.Adam(0.05), loss=TraceGraph_ELBO(num_particles=4))
