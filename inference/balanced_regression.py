@@ -4,13 +4,15 @@
 and leaves in the folder of `--out`: `balanced_regression.json` (one row per fit), the posterior of the last balanced
 fit as `balanced_regression.nc`, which ArviZ reads, and pictures.
 
-Ctrl-C stops it; fits that have finished are kept, and `--resume` goes on after them.
+Ctrl-C stops it; fits that have finished are kept, and `--resume` goes on after them. Without it, results
+of an earlier run are kept beside the new ones under a number.
 """
 
 import argparse
 import json
 import os
 import sys
+import tempfile
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from tqdm import tqdm
 from gumbel_moe.diagnostics import assignment_report
 from inference._arguments import Parser, make_folder, not_negative, positive
 from inference._results import versions
+from inference._rows import keep_earlier, write_json
 from inference._wine_fits import METHODS, Samples, fit
 from inference.pictures import draw_slopes, draw_wines
 from models.balanced_regression import Wines, load
@@ -36,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     path = args.out / "balanced_regression.json"
     settings = {name: getattr(args, name) for name in ("seed", "chains", "draws", "rounds", "every")}
     rows = _earlier(parser, path, settings) if args.resume else []
+    for file in () if args.resume else (path, args.out / "balanced_regression.nc"):
+        if moved := keep_earlier(file):
+            print(f"kept the earlier results as {moved}")
     fits: dict[str, Samples] = {}
     wanted = list(product(range(args.splits), METHODS))
     interrupted = False
@@ -50,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
             fits[method] = fit(method, wines, start, args.seed, args.chains, args.draws, args.rounds)
             if not done:
                 rows.append({"split": split, "method": method, **_row(fits[method], wines)})
-                _write(path, {"settings": settings, "versions": versions(), "rows": rows})
+                write_json(path, {"settings": settings, "versions": versions(), "rows": rows})
             if method == METHODS[-1] and split == args.splits - 1:
                 _draw(args.out, wines, fits)
             elif method == METHODS[-1]:
@@ -111,7 +117,9 @@ def _draw(folder: Path, wines: Wines, fits: dict[str, Samples]) -> None:
     posterior = {name: np.asarray(x) for name, x in fits["balanced"].items() if name != "membership"}
     names = [f"wine {i}" for i in range(len(wines.truth))]
     report = assignment_report(posterior, "z", len(wines.sizes), datapoints=names)
-    report.data.to_netcdf(folder / "balanced_regression.nc", engine="h5netcdf")
+    with tempfile.TemporaryDirectory(dir=folder) as beside:  # written whole or not at all
+        report.data.to_netcdf(Path(beside) / "posterior.nc", engine="h5netcdf")
+        os.replace(Path(beside) / "posterior.nc", folder / "balanced_regression.nc")
     report.plot(folder / "wines_co_assignment.png", groups=wines.truth)
     draw_wines(wines, fits, folder / "wines_fit.png")
     draw_slopes(report.data, folder / "wines_slopes.png")
@@ -125,12 +133,6 @@ def _earlier(parser: Parser, path: Path, settings: dict[str, Any]) -> list[dict[
     if kept["settings"] != settings:
         parser.error(f"argument --resume: {path} was made with {kept['settings']}, not {settings}")
     return kept["rows"]
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    os.replace(temporary, path)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -79,6 +79,11 @@ def test_interruption_keeps_what_finished_and_resuming_goes_on(tmp_path, monkeyp
         program.main([*arguments, "--resume", "--seed", "1"])
     assert end.value.code == 2
     assert "argument --resume" in capsys.readouterr().err
+    earlier = (tmp_path / "balanced_regression.json").read_text()
+    assert program.main([*SMALL, "--out", str(tmp_path)]) == 0  # a new run keeps what an earlier one found
+    assert (tmp_path / "balanced_regression.1.json").read_text() == earlier
+    assert (tmp_path / "balanced_regression.1.nc").exists()
+    assert sorted(file.name for file in tmp_path.iterdir() if file.is_dir()) == []
 
 
 @pytest.mark.parametrize(("option", "value"), [("--draws", "0"), ("--seed", "-1"), ("--splits", "many")])
