@@ -13,6 +13,7 @@ from gumbel_moe._batch import over_leading_axes
 from gumbel_moe._checks import check_positive, check_positive_int, check_room
 from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_key
 from gumbel_moe.distributions._constraints import balanced_assignment
+from gumbel_moe.distributions._gumbel_noise import gumbel_noise
 from gumbel_moe.distributions._matching_log_prob import DEFAULT_DRAWS, Estimate, matching_log_prob
 from gumbel_moe.matching import exchange_distances, solve_matching
 
@@ -165,7 +166,7 @@ class GumbelMatching(AssignmentDistribution):
 
     def _perturbed(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         shape = (*self._shape(sample_shape), self.num_experts)
-        return jax.lax.stop_gradient(self.logits) + jax.random.gumbel(check_key(key), shape, self.logits.dtype)
+        return jax.lax.stop_gradient(self.logits) + gumbel_noise(check_key(key), shape, self.logits.dtype)
 
 
 @jax.jit
