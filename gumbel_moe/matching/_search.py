@@ -45,24 +45,31 @@ def search(scores: Array, top: Array, capacity: Array, spare: Array | None, pric
 
     full, hopeless = spare is None, _HOPELESS * spread
     found = cool(scores, capacity, found, full=full, enough=size / 2, coldest=coldest, hopeless=hopeless)
-    near, assignment, fits = match_core(scores, capacity, spare, found, size=size, enough=few, coldest=coldest)
-    holders = capacity - count(assignment, k)
-    prices = _from_zero(near.prices, holders)
-    shifted = scores - prices
-    best = jnp.max(shifted, axis=1)
-    regret = best - own_scores(shifted, assignment)
-    slack = _ROUNDING * epsilon * (jnp.max(jnp.abs(best)) + jnp.max(prices))
-    settled = fits & jnp.all(regret <= slack)
+    nobody, no = jnp.zeros(k, jnp.int32), jnp.array(False)
 
-    def accept(_: None) -> tuple[Plan, Array]:
-        return Plan(assignment, holders, prices, jnp.zeros_like(holders), fits, near.passes), jnp.sum(regret)
+    def with_core(_: None) -> tuple[Plan, Array, Array]:
+        near, assignment, fits = match_core(scores, capacity, spare, found, size=size, enough=few, coldest=coldest)
+        holders = capacity - count(assignment, k)
+        prices = _from_zero(near.prices, holders)
+        shifted = scores - prices
+        best = jnp.max(shifted, axis=1)
+        regret = best - own_scores(shifted, assignment)
+        slack = _ROUNDING * epsilon * (jnp.max(jnp.abs(best)) + jnp.max(prices))
+        settled = fits & jnp.all(regret <= slack)
+        return Plan(assignment, holders, prices, nobody, fits, near.passes), jnp.sum(regret), settled
+
+    def without(_: None) -> tuple[Plan, Array, Array]:
+        plan = Plan(jnp.zeros(n, jnp.int32), nobody, found.prices, nobody, no, found.passes)
+        return plan, jnp.zeros((), scores.dtype), no
+
+    plan, regret, settled = jax.lax.cond(found.undecided <= size, with_core, without, None)
 
     def go_on(_: None) -> tuple[Plan, Array]:
         # In a vmapped batch this is computed for all problems: no loop may start for those that are settled.
-        before = found._replace(passes=near.passes)
+        before = found._replace(passes=plan.steps)
         return _with_everybody(scores, capacity, spare, before, spread, jnp.where(settled, jnp.inf, few), coldest)
 
-    return jax.lax.cond(settled, accept, go_on, None)
+    return jax.lax.cond(settled, lambda _: (plan, regret), go_on, None)
 
 
 def _with_everybody(
