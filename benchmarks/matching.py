@@ -33,11 +33,15 @@ OURS = "gumbel_moe"
 IN_PROGRAM_NAME = "gumbel_moe in a program"  # a call from Python has a fixed cost, which counts for small problems
 IN_PROGRAM, IN_PROGRAM_LIMIT = 8, 4096  # problems in the program, and datapoints at most
 BATCH = (64, 256, 8)
+WARM_UP = 0.05  # seconds
 PATIENCE = 2.0  # seconds: what would take longer is repeated less often
 
 
 def seconds(calls: dict[str, Callable[[], Any]], repeats: int, label: str) -> dict[str, float]:
-    """Median time of every call, interleaved; a slow call gets fewer repetitions."""
+    """Median time of every call, interleaved; a slow call gets fewer repetitions.
+
+    Each is repeated for a while before it is timed: up to three calls after another solver's run up to half as slow.
+    """
     rounds: dict[str, int] = {}
     times: dict[str, list[float]] = {name: [] for name in calls}
     for name, call in calls.items():
@@ -52,7 +56,9 @@ def seconds(calls: dict[str, Callable[[], Any]], repeats: int, label: str) -> di
         for name, call in calls.items():
             if number >= rounds[name]:
                 continue
-            call()
+            begin = time.perf_counter()
+            while time.perf_counter() - begin < WARM_UP:
+                call()
             start = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - start)
@@ -170,7 +176,7 @@ def main() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     table: dict[str, Any] = {
         "machine": {**machine(), **({} if on_gpu else peers.versions())},
-        "settings": {"repeats": args.repeats, "seed": args.seed},
+        "settings": {"repeats": args.repeats, "seed": args.seed, "warm_up": WARM_UP},
         "rows": [],
         "draws": [],
         "batch": None,
