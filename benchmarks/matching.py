@@ -26,6 +26,7 @@ from benchmarks._machine import machine
 from benchmarks.matching_picture import picture
 from benchmarks.matching_problems import FAMILIES, family
 from gumbel_moe.distributions import GumbelMatching
+from gumbel_moe.distributions._gumbel_noise import gumbel_noise
 from gumbel_moe.matching import exchange_distances, solve_matching
 
 SIZES = "128x2,1024x8,1024x16,4096x64,16384x64,16384x256,65536x64"
@@ -113,7 +114,7 @@ def draw_row(n: int, k: int, repeats: int, seed: int) -> dict[str, Any]:
     warm = jax.jit(lambda s, u: solve_matching(s, capacity, prices=u))
     distances = jax.jit(lambda s, z: exchange_distances(s, z, capacity))
     keys = jax.random.split(jax.random.key(seed), 3)
-    scores = logits + noise(keys[0])
+    scores = logits + gumbel_noise(keys[0], (n, k), logits.dtype)  # those of the draw
     match = solve(scores)
     moved = scores + 0.01 * jax.random.normal(keys[1], (n, k))
     other = logits + noise(keys[2])

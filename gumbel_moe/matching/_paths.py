@@ -54,10 +54,32 @@ def lowered(costs: Array, prices: Array) -> tuple[Array, Array]:
 
 
 def all_pairs(costs: Array) -> Array:
-    """Lengths `(k, k)` of the shortest paths between all pairs, by repeated min-plus squaring of the costs.
+    """Lengths `(k, k)` of the shortest paths between all pairs.
 
-    Each squaring doubles the number of edges a path may have, so `log2(k)` of them are enough; shortest paths between
-    experts rarely have more than a few edges, and it ends when nothing changes.
+    On a CPU by Floyd and Warshall's algorithm, which has the least work; elsewhere in fewer sequential steps.
+    """
+    return jax.lax.platform_dependent(costs, cpu=by_intermediates, default=by_squaring)
+
+
+def by_intermediates(costs: Array) -> Array:
+    """Floyd and Warshall: paths may pass through one more expert in every round, of which there are `k`.
+
+    On reduced costs, as Johnson does: where rounding leaves a cycle a hair below 0, each round would double it.
+    """
+    prices, _ = lowered(costs, jnp.zeros(costs.shape[0], costs.dtype))
+    reduced = jnp.maximum(costs - prices[:, None] + prices, 0)
+
+    def allow(expert: Array, best: Array) -> Array:
+        return jnp.minimum(best, best[:, expert, None] + best[expert])
+
+    best = jax.lax.fori_loop(0, costs.shape[0], allow, reduced)
+    return jnp.where(jnp.eye(costs.shape[0], dtype=bool), 0, best + prices[:, None] - prices)
+
+
+def by_squaring(costs: Array) -> Array:
+    """Each min-plus squaring of the costs doubles the number of edges a path may have, so `log2(k)` are enough.
+
+    Shortest paths between experts rarely have more than a few edges; it ends when nothing changes.
     """
     k = costs.shape[0]
 

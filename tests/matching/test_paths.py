@@ -9,8 +9,16 @@ import pytest
 
 from gumbel_moe.matching import _paths
 
-all_pairs, from_sources, lowered, trace = (
-    jax.jit(f) for f in (_paths.all_pairs, _paths.from_sources, _paths.lowered, _paths.trace)
+all_pairs, by_intermediates, by_squaring, from_sources, lowered, trace = (
+    jax.jit(f)
+    for f in (
+        _paths.all_pairs,
+        _paths.by_intermediates,
+        _paths.by_squaring,
+        _paths.from_sources,
+        _paths.lowered,
+        _paths.trace,
+    )
 )
 
 SIZES = [1, 2, 3, 5, 8, 33]
@@ -47,21 +55,39 @@ def chain(k, seed):
     return jnp.asarray(costs, float), order
 
 
+ALGORITHMS = pytest.mark.parametrize("shortest", [by_intermediates, by_squaring], ids=["intermediates", "squaring"])
+
+
+@ALGORITHMS
 @pytest.mark.parametrize("k", SIZES)
-def test_all_pairs(k, x64):
+def test_all_pairs(shortest, k, x64):
     for kind, seed in itertools.product(KINDS, SEEDS):
         costs = graph(kind, k, seed)
-        distances = all_pairs(costs)
+        distances = shortest(costs)
         assert distances.dtype == costs.dtype
         assert (jnp.diagonal(distances) == 0).all()
         np.testing.assert_allclose(distances, floyd_warshall(costs), rtol=0, atol=1e-13 if x64 else 1e-5)
 
 
+@ALGORITHMS
 @pytest.mark.parametrize("k", SIZES)
-def test_all_pairs_of_a_chain(k):
+def test_all_pairs_of_a_chain(shortest, k):
     for seed in SEEDS:
         costs, _ = chain(k, seed)
-        np.testing.assert_array_equal(all_pairs(costs), floyd_warshall(costs))
+        np.testing.assert_array_equal(shortest(costs), floyd_warshall(costs))
+
+
+def test_all_pairs_takes_what_suits_the_device():
+    costs = graph(KINDS[0], SIZES[-1], SEEDS[0])
+    suited = by_intermediates if jax.default_backend() == "cpu" else by_squaring
+    np.testing.assert_array_equal(all_pairs(costs), suited(costs))
+
+
+def test_a_cycle_below_zero_by_rounding_is_not_gone_round():
+    """Edges of `-1e-7` each way: without reduced costs it comes out at -1e5."""
+    costs = jnp.full((40, 40), -1e-7, jnp.float32)
+    assert jnp.min(by_intermediates(costs)) >= -1e-5
+    assert (jnp.diagonal(by_intermediates(costs)) == 0).all()
 
 
 def test_oracle_on_a_graph_solved_by_hand():
