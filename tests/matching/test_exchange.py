@@ -23,13 +23,8 @@ def conditionals_by_brute_force(logits, s, capacity):
     return weight / weight.sum(axis=1, keepdims=True)
 
 
-# A program for every shape and float width: the more precise one takes all shapes, the other one again what differs.
-@pytest.mark.parametrize(
-    ("shape", "x64", "tolerance"),
-    [pytest.param(shape, True, 1e-10, id=f"{shape}-float64") for shape in [(1, 3), (3, 5), (6, 2), (9, 3), (12, 4)]]
-    + [pytest.param(shape, False, 1e-4, id=f"{shape}-float32") for shape in [(3, 5), (6, 2), (12, 4)]]
-    + [pytest.param(shape, False, 1e-4, id=f"{shape}-float32", marks=pytest.mark.slow) for shape in [(1, 3), (9, 3)]],
-)
+@pytest.mark.parametrize("shape", [(1, 3), (3, 5), (6, 2), (9, 3), (12, 4)], ids=str)
+@pytest.mark.parametrize(("x64", "tolerance"), [(False, 1e-4), (True, 1e-10)], ids=["float32", "float64"])
 @pytest.mark.parametrize("kind", problems.CAPACITIES)
 def test_conditionals_equal_brute_force(shape, kind, x64, tolerance):
     n, k = shape

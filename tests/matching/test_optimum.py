@@ -40,23 +40,13 @@ def check(s, capacity, match, tolerance):
 
 
 WIDTHS = {"float32": (False, 1e-5), "float64": (True, 1e-10)}
-# A program takes seconds to compile for each shape and width: every shape has one width, and one of its kind has both.
-ONE_WIDTH = {
-    **dict.fromkeys([(1, 4), (7, 1), (17, 4), (40, 5)], "float32"),
-    **dict.fromkeys([(1, 1), (1, 2), (15, 2), (9, 3)], "float64"),
-}
 
 
-# 12 shapes x 10 families x 5 capacities x 8 seeds x 2 float widths = 9600 cases, of which 6400 are not slow.
+# 12 shapes x 10 families x 5 capacities x 8 seeds x 2 float widths = 9600 cases.
 @pytest.mark.parametrize(
     ("shape", "x64", "tolerance"),
     [
-        pytest.param(
-            shape,
-            *WIDTHS[width],
-            id=f"{width}-{shape}",
-            marks=[] if ONE_WIDTH.get(shape, width) == width else pytest.mark.slow,
-        )
+        pytest.param(shape, *WIDTHS[width], id=f"{width}-{shape}")
         for shape, width in itertools.product(problems.SHAPES, WIDTHS)
     ],
 )
