@@ -4,7 +4,7 @@
                                   [--resume] [--out benchmarks/results] [--images docs/images]
 
 Every solver gets the same scores and the same equal capacities: logits plus Gumbel noise, or the harder families. Each
-repetition calls every solver twice and times the second call, so that no solver pays for the memory of the one before.
+repetition times one call of every solver, after others that are not timed, so that none pays for the one before.
 Compile time is left out and reported on its own. Writes `matching.json` after every row, and a picture of time
 against `n`. A run that was interrupted goes on with `--resume`.
 """
@@ -34,14 +34,14 @@ OURS = "gumbel_moe"
 IN_PROGRAM_NAME = "gumbel_moe in a program"  # a call from Python has a fixed cost, which counts for small problems
 IN_PROGRAM, IN_PROGRAM_LIMIT = 8, 4096  # problems in the program, and datapoints at most
 BATCH = (64, 256, 8)
-WARM_UP = 0.05  # seconds
+WARM_UP = 0.05  # seconds of calls that are not timed
 PATIENCE = 2.0  # seconds: what would take longer is repeated less often
 
 
 def seconds(calls: dict[str, Callable[[], Any]], repeats: int, label: str) -> dict[str, float]:
     """Median time of every call, interleaved; a slow call gets fewer repetitions.
 
-    Each is repeated for a while before it is timed: up to three calls after another solver's run up to half as slow.
+    Each is repeated for a while before it is timed: the first calls after another solver's can take half as long again.
     """
     rounds: dict[str, int] = {}
     times: dict[str, list[float]] = {name: [] for name in calls}

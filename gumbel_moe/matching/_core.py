@@ -26,7 +26,8 @@ def match_core(
     rows = jax.lax.top_k(second - own_scores(shifted, first), size)[1]
     core = scores[rows]
     places = capacity - count(first.at[rows].set(k), k)
-    # Prices that are far off overfill an expert with datapoints outside the core: no use to search in it then.
+    # Prices that are far off overfill an expert with datapoints outside the core: no use to search in it then. Where
+    # more are undecided than it holds it is asked for in a vmapped batch only: no loop may start.
     fits = (found.undecided <= size) & jnp.all(places >= 0)
 
     start = found._replace(undecided=jnp.full_like(found.undecided, jnp.inf))

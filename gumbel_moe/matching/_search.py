@@ -35,8 +35,7 @@ def search(scores: Array, top: Array, capacity: Array, spare: Array | None, pric
     if prices is not None:
         first = jnp.where(jnp.all(jnp.isfinite(prices)), plausible(scores, top, prices), first)
         tau = first_temperature(scores, capacity, first, spread)
-    epsilon = float(jnp.finfo(scores.dtype).eps)
-    coldest = epsilon**0.85 * spread
+    coldest = float(jnp.finfo(scores.dtype).eps) ** 0.85 * spread
     few = jnp.asarray(_FEW * k, scores.dtype)
     size = _CORE_ROWS * k
     found = start_at(first, tau)
@@ -45,24 +44,13 @@ def search(scores: Array, top: Array, capacity: Array, spare: Array | None, pric
 
     full, hopeless = spare is None, _HOPELESS * spread
     found = cool(scores, capacity, found, full=full, enough=size / 2, coldest=coldest, hopeless=hopeless)
-    nobody, no = jnp.zeros(k, jnp.int32), jnp.array(False)
-
-    def with_core(_: None) -> tuple[Plan, Array, Array]:
-        near, assignment, fits = match_core(scores, capacity, spare, found, size=size, enough=few, coldest=coldest)
-        holders = capacity - count(assignment, k)
-        prices = _from_zero(near.prices, holders)
-        shifted = scores - prices
-        best = jnp.max(shifted, axis=1)
-        regret = best - own_scores(shifted, assignment)
-        slack = _ROUNDING * epsilon * (jnp.max(jnp.abs(best)) + jnp.max(prices))
-        settled = fits & jnp.all(regret <= slack)
-        return Plan(assignment, holders, prices, nobody, fits, near.passes), jnp.sum(regret), settled
-
-    def without(_: None) -> tuple[Plan, Array, Array]:
-        plan = Plan(jnp.zeros(n, jnp.int32), nobody, found.prices, nobody, no, found.passes)
-        return plan, jnp.zeros((), scores.dtype), no
-
-    plan, regret, settled = jax.lax.cond(found.undecided <= size, with_core, without, None)
+    nothing = (_nobody(scores, found), jnp.zeros((), scores.dtype), jnp.array(False))
+    plan, regret, settled = jax.lax.cond(
+        found.undecided <= size,
+        lambda _: _with_core(scores, capacity, spare, found, size=size, enough=few, coldest=coldest),
+        lambda _: nothing,
+        None,
+    )
 
     def go_on(_: None) -> tuple[Plan, Array]:
         # In a vmapped batch this is computed for all problems: no loop may start for those that are settled.
@@ -70,6 +58,28 @@ def search(scores: Array, top: Array, capacity: Array, spare: Array | None, pric
         return _with_everybody(scores, capacity, spare, before, spread, jnp.where(settled, jnp.inf, few), coldest)
 
     return jax.lax.cond(settled, lambda _: (plan, regret), go_on, None)
+
+
+def _with_core(
+    scores: Array, capacity: Array, spare: Array | None, found: Search, *, size: int, enough: Array, coldest: Array
+) -> tuple[Plan, Array, Array]:
+    """The core's plan, the gap left in it as in `search`, and whether everybody agrees, so that it is the best one."""
+    near, assignment, fits = match_core(scores, capacity, spare, found, size=size, enough=enough, coldest=coldest)
+    holders = capacity - count(assignment, scores.shape[1])
+    prices = _from_zero(near.prices, holders)
+    shifted = scores - prices
+    best = jnp.max(shifted, axis=1)
+    regret = best - own_scores(shifted, assignment)
+    slack = _ROUNDING * float(jnp.finfo(scores.dtype).eps) * (jnp.max(jnp.abs(best)) + jnp.max(prices))
+    plan = Plan(assignment, holders, prices, jnp.zeros_like(holders), fits, near.passes)
+    return plan, jnp.sum(regret), fits & jnp.all(regret <= slack)
+
+
+def _nobody(scores: Array, found: Search) -> Plan:
+    """A plan that is none yet."""
+    n, k = scores.shape
+    nobody = jnp.zeros(k, jnp.int32)
+    return Plan(jnp.zeros(n, jnp.int32), nobody, found.prices, nobody, jnp.array(True), found.passes)
 
 
 def _with_everybody(
@@ -82,7 +92,7 @@ def _with_everybody(
     coldest: Array,
 ) -> tuple[Plan, Array]:
     """The same as `search`, from where the prices stand, on all datapoints."""
-    n, k = scores.shape
+    k = scores.shape[1]
 
     def attempt(state: tuple[Search, Plan, Array, Array]) -> tuple[Search, Plan, Array, Array]:
         stands, _, _, attempts = state
@@ -101,9 +111,7 @@ def _with_everybody(
         stands = stands._replace(passes=stands.passes + plan.steps)
         return stands, plan, settled, attempts + 1
 
-    nobody, zero = jnp.zeros(k, jnp.int32), jnp.zeros((), jnp.int32)
-    nothing = Plan(jnp.zeros(n, jnp.int32), nobody, found.prices, nobody, jnp.array(True), zero)
-    first = (found, nothing, jnp.array(False), zero)
+    first = (found, _nobody(scores, found), jnp.array(False), jnp.zeros((), jnp.int32))
     closer, plan, _, _ = jax.lax.while_loop(lambda state: ~state[2], attempt, first)
     done = repaired(scores, plan._replace(steps=closer.passes, possible=jnp.isfinite(enough)))
     # Rounding piles up on the way; optimal prices satisfy `u_p <= u_j + costs[p, j]` on every edge.

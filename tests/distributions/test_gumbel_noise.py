@@ -24,7 +24,7 @@ def test_it_is_standard_gumbel(noise):
 
 
 def test_the_two_words_of_a_block_and_neighbours_are_uncorrelated(noise):
-    """z-scores of the correlations, Bonferroni; numbers that share one bit in ten must be rejected."""
+    """z-scores of the correlations, Bonferroni; halves that share one number in ten must be rejected."""
 
     def passes(pairs):
         scores = [np.sqrt(a.size) * np.corrcoef(stats.norm.ppf(a), stats.norm.ppf(b))[0, 1] for a, b in pairs]
@@ -45,6 +45,7 @@ def test_no_bits_make_it_infinite():
 
 @pytest.mark.parametrize("shape", [(4, 3), (5, 3), (1, 1), (0, 3), (2, 3, 5), (7,)], ids=str)
 def test_shapes_jit_and_vmap(shape):
+    """The same bits in every way, and no number twice (by chance at one of 2,000 seeds for the largest shape)."""
     keys = jax.random.split(jax.random.key(0), 3)
     one_by_one = np.stack([gumbel_noise(key, shape, jnp.float32) for key in keys])
     assert one_by_one.shape == (3, *shape)
