@@ -9,8 +9,10 @@ from jax import Array
 from jax.custom_batching import custom_vmap
 
 
-def one_by_one_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
+def one_by_one_on_cpu(function: Callable[..., Any], on_cpu: Callable[..., Any] | None = None) -> Callable[..., Any]:
     """`function` of arrays, such that `vmap` loops over the problems on a CPU and runs them all at once elsewhere.
+
+    `on_cpu` is what computes the same for one problem there, if it is not `function`.
 
     Loops inside a vmapped function run until the slowest problem of the batch is done, and both sides of a condition
     are computed. An accelerator gains more than that by working on all problems at once, a CPU does not.
@@ -18,7 +20,7 @@ def one_by_one_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @custom_vmap
     def single(*args: Any) -> Any:
-        return function(*args)
+        return function(*args) if on_cpu is None else jax.lax.platform_dependent(*args, cpu=on_cpu, default=function)
 
     @single.def_vmap
     def batched(size: int, is_batched: list[Any], *args: Any) -> tuple[Any, Any]:

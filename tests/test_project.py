@@ -50,8 +50,8 @@ def test_ci_script_is_executable():
 
 
 def test_wheel_is_the_package_alone():
-    targets = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
-    assert targets["wheel"] == {"packages": ["gumbel_moe"]}
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert packages["find"]["include"] == ["gumbel_moe", "gumbel_moe.*"]
 
 
 def test_readme_extras_exist():

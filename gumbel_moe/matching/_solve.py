@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from gumbel_moe._batch import one_by_one_on_cpu, over_leading_axes
 from gumbel_moe._checks import check_capacity, check_matrix, check_room, is_traced
+from gumbel_moe.matching._compiled import successive_paths, suits
 from gumbel_moe.matching._rows import own_scores
 from gumbel_moe.matching._search import search
 from gumbel_moe.matching._two_experts import two_experts
@@ -28,7 +29,7 @@ class Matching(NamedTuple):
     gap: Array
     """`(...,)` duality gap at `prices`, at least 0 and 0 but for rounding: the certificate of optimality."""
     steps: Array
-    """`(...,)` int32: sequential work done: passes over the scores or a core of them, plus augmenting paths."""
+    """`(...,)` int32: sequential work done: augmenting paths, and passes over the scores or a core of them."""
 
 
 def solve_matching(scores: ArrayLike, capacity: ArrayLike, *, prices: ArrayLike | None = None) -> Matching:
@@ -38,8 +39,9 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike, *, prices: ArrayLike 
 
     The dual, $\min_{u \ge 0} \sum_i \max_j (s_{ij} - u_j) + \sum_j c_j u_j$, prices the experts; the returned
     prices prove the assignment optimal by closing the gap between the two. Newton's method on the smoothed dual finds
-    prices close to the optimum, augmenting paths on the `k` experts make them exact; for two experts a sort does both
-    (see the page on the matching in the documentation). Memory is `O(n k + k^2)`: the expert columns are never
+    prices close to the optimum, augmenting paths on the `k` experts make them exact; for two experts a sort does both.
+    On a CPU, a compiled solver takes problems of up to some hundred thousand scores, by augmenting paths from the
+    start (see the page on the matching in the documentation). Memory is `O(n k + k^2)`: the expert columns are never
     expanded. Works under `jit` and `vmap`, which on a CPU loops over the problems; the assignment is piecewise constant
     in the scores, and no gradient flows through any of the results.
 
@@ -76,7 +78,8 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike, *, prices: ArrayLike 
     capacity = check_capacity(capacity, scores.shape[-1])
     check_room(capacity, scores.shape[-2])
     full = not is_traced(capacity) and int(np.sum(capacity, dtype=np.int64)) == scores.shape[-2]
-    match = _solve(scores, jnp.asarray(capacity), _check_prices(prices, scores), full=full)
+    compiled = suits(*scores.shape[-2:])
+    match = _solve(scores, jnp.asarray(capacity), _check_prices(prices, scores), full=full, compiled=compiled)
     if not is_traced(match.value) and np.isneginf(np.asarray(match.value)).any():
         raise ValueError("scores leave no feasible matching: too many experts are forbidden (-inf) for the capacities")
     return match
@@ -95,13 +98,18 @@ def _check_prices(prices: ArrayLike | None, scores: Array) -> Array | None:
     return jnp.broadcast_to(array.astype(scores.dtype), shape)
 
 
-@partial(jax.jit, static_argnames="full")
-def _solve(scores: Array, capacity: Array, prices: Array | None, *, full: bool) -> Matching:
+@partial(jax.jit, static_argnames=("full", "compiled"))
+def _solve(scores: Array, capacity: Array, prices: Array | None, *, full: bool, compiled: bool) -> Matching:
     scores, capacity, prices = jax.lax.stop_gradient((scores, capacity, prices))
-    single = one_by_one_on_cpu(partial(solve_one, full=full))
+    single = one_by_one_on_cpu(partial(solve_one, full=full), _solve_compiled if compiled else None)
     if prices is None:
         return over_leading_axes(lambda s: single(s, capacity), (2,), scores)
     return over_leading_axes(lambda s, u: single(s, capacity, u), (2, 1), scores, prices)
+
+
+def _solve_compiled(scores: Array, capacity: Array, prices: Array | None = None) -> Matching:
+    """`solve_one` on a CPU."""
+    return Matching(*successive_paths(scores, capacity, prices))
 
 
 def solve_one(scores: Array, capacity: Array, prices: Array | None = None, *, full: bool = False) -> Matching:

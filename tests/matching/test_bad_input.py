@@ -7,6 +7,8 @@ import pytest
 
 from gumbel_moe.matching import solve_matching
 
+pytestmark = pytest.mark.usefixtures("solver")
+
 SCORES = jnp.arange(12.0).reshape(6, 2)
 
 

@@ -11,6 +11,8 @@ from gumbel_moe.matching import solve_matching
 from tests.matching import large_problems
 from tests.matching.large_problems import FAMILIES, KINDS, check
 
+pytestmark = pytest.mark.usefixtures("solver")
+
 RELATIVE = {False: 1e-6, True: 1e-12}
 
 

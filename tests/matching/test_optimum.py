@@ -10,6 +10,8 @@ import pytest
 from gumbel_moe.matching import Matching, solve_matching
 from tests.matching import problems
 
+pytestmark = pytest.mark.usefixtures("solver")
+
 SEEDS = range(8)
 GRID = list(itertools.product(problems.FAMILIES, problems.CAPACITIES, SEEDS))
 

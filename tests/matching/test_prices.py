@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gumbel_moe.matching import solve_matching
+
+pytestmark = pytest.mark.usefixtures("solver")
 
 
 def test_equal_datapoints(x64):

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from gumbel_moe.matching import solve_matching
 from tests.matching import problems
 
+pytestmark = pytest.mark.usefixtures("solver")
+
 SHAPES = [(8, 4), (6, 2)]  # few, as each is compiled anew
 
 

@@ -1,6 +1,7 @@
 """The sequential work is reported, and bounded."""
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -18,22 +19,28 @@ MOST_SEARCHES = 1 + 1 + (_ATTEMPTS + 1) + _ATTEMPTS
 
 
 @pytest.mark.parametrize(("n", "k"), [pytest.param(96, 4, marks=pytest.mark.slow), (384, 6)])
-def test_bound(n, k):
+def test_bound(n, k, solver):
     solve = jax.jit(solve_matching)
     for family, kind, seed in itertools.product(problems.FAMILIES, problems.CAPACITIES, range(3)):
         capacity = np.minimum(problems.capacities(kind, n, k, seed), n + 1)
         match = solve(jnp.asarray(problems.scores(family, n, k, seed), float), capacity)
         assert match.steps.dtype == jnp.int32
         spare = capacity.sum() - n
+        if solver == "compiled":
+            assert 0 <= match.steps <= n + spare
+            continue
         # Scores that are all the same, as those that stand in for an insoluble problem, may need nothing at all.
         trivial = family == "constant" or jnp.isneginf(match.value)
         assert (0 if trivial else 1) <= match.steps <= MOST_SEARCHES * _MAX_PASSES + 2 * (n + spare)
 
 
-def test_random_problems_take_few_steps():
+def test_random_problems_take_few_steps(solver):
+    n, k = 4096, 16
     for family, seed in itertools.product(["random", "random3", "skewed"], range(6)):
-        assert solve_matching(large_problems.scores(family, 4096, 16, seed), 256).steps < 30
+        steps = solve_matching(large_problems.scores(family, n, k, seed), n // k).steps
+        assert int(steps) < (30 if solver == "search" else math.sqrt(n * k))
 
 
-def test_two_experts_take_one():
-    assert solve_matching(jnp.asarray(problems.scores("normal", 50, 2, 0), float), 25).steps == 1
+def test_two_experts_take_one(solver):
+    steps = solve_matching(jnp.asarray(problems.scores("normal", 50, 2, 0), float), 25).steps
+    assert steps == 1 if solver == "search" else steps < 10

@@ -8,6 +8,8 @@ import pytest
 from gumbel_moe.matching import exchange_distances, solve_matching
 from tests.matching import problems
 
+pytestmark = pytest.mark.usefixtures("solver")
+
 
 @pytest.fixture(scope="module")
 def batch():

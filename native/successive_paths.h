@@ -1,0 +1,265 @@
+// The exact capacitated assignment of one problem by successive shortest paths, for problems that fit the cache.
+//
+// Everybody goes to their best expert at some prices, which is optimal for the loads that come out. Then, one path at a
+// time, datapoints move from overfull experts to those with room, along a cheapest chain of experts, and the prices
+// follow: the assignment stays optimal for its loads throughout. docs/matching.md has the proof.
+//
+// Costs are kept in double precision, in which differences of float32 scores have next to no rounding error.
+
+#ifndef GUMBEL_MOE_SUCCESSIVE_PATHS_H_
+#define GUMBEL_MOE_SUCCESSIVE_PATHS_H_
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <utility>
+#include <vector>
+
+namespace gumbel_moe {
+
+inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+template <typename Score>
+class SuccessivePaths {
+ public:
+  // `scores` (n, k) without NaN or +inf, at least one finite score in every row; room for everybody in `capacity` (k).
+  SuccessivePaths(const Score* scores, int64_t n, int64_t k, const int64_t* capacity)
+      : scores_(scores),
+        n_(n),
+        k_(k),
+        capacity_(capacity),
+        prices_(k),
+        assignment_(n),
+        position_(n),
+        members_(k),
+        holders_(k),
+        excess_(k),
+        costs_(k * k),
+        movers_(k * k),
+        shifted_(k),
+        distance_(k),
+        open_(k),
+        parent_(k) {}
+
+  // Whether there is an assignment within the capacities; then it is found. `given` holds prices to start from, or
+  // nothing.
+  bool Solve(const std::vector<double>& given) {
+    std::vector<double> start = given.empty() ? std::vector<double>(k_) : given;
+    const double surplus = SampledSurplus(start);
+    // Chance alone leaves about half as many to move, whatever the prices.
+    if (surplus > std::sqrt(static_cast<double>(n_ / Stride()) * k_)) {
+      std::vector<double> centre = Centre();
+      if (SampledSurplus(centre) < surplus) start = std::move(centre);
+    }
+    Place(start);
+    while (FindPath()) Augment();
+    return possible_;
+  }
+
+  const std::vector<int64_t>& assignment() const { return assignment_; }
+  // Optimal prices, at least 0, and 0 where a place is free.
+  std::vector<double> Prices() const {
+    std::vector<double> prices(k_);
+    const double lowest = *std::min_element(prices_.begin(), prices_.end());
+    for (int64_t j = 0; j < k_; ++j) prices[j] = holders_[j] > 0 ? 0 : prices_[j] - lowest;
+    return prices;
+  }
+  int64_t paths() const { return paths_; }
+
+ private:
+  const Score* Row(int64_t i) const { return scores_ + i * k_; }
+  int64_t Load(int64_t j) const { return static_cast<int64_t>(members_[j].size()); }
+
+  // Prices at which the experts are about equally wanted: the mean distance of each to the best one of a datapoint.
+  std::vector<double> Centre() const {
+    std::vector<double> centre(k_);
+    for (int64_t i = 0; i < n_; ++i) {
+      const Score* row = Row(i);
+      const Score top = *std::max_element(row, row + k_);
+      for (int64_t j = 0; j < k_; ++j) centre[j] += std::isinf(row[j]) ? 0 : row[j] - top;
+    }
+    for (double& mean : centre) mean /= n_;
+    return centre;
+  }
+
+  // The best expert of a datapoint at the prices; of tied ones, that with the most room.
+  int64_t BestExpert(int64_t i, const std::vector<double>& prices, const std::vector<double>& room) {
+    const Score* row = Row(i);
+    double best = -kInfinity;
+#pragma omp simd reduction(max : best)
+    for (int64_t j = 0; j < k_; ++j) {
+      const double value = row[j] - prices[j];
+      shifted_[j] = value;
+      best = value > best ? value : best;
+    }
+    int64_t expert = -1;
+    for (int64_t j = 0; j < k_; ++j) {
+      if (shifted_[j] == best && (expert < 0 || room[j] > room[expert])) expert = j;
+    }
+    return expert;
+  }
+
+  static constexpr int64_t kSample = 256;
+  int64_t Stride() const { return std::max<int64_t>(n_ / kSample, 1); }
+
+  // How many datapoints of a sample are too many at their best experts, if it had its share of the capacities.
+  double SampledSurplus(const std::vector<double>& prices) {
+    const double share = 1.0 / Stride();
+    std::vector<double> room(k_);
+    for (int64_t j = 0; j < k_; ++j) room[j] = share * capacity_[j];
+    for (int64_t i = 0; i < n_; i += Stride()) room[BestExpert(i, prices, room)] -= 1;
+    double surplus = 0;
+    for (const double left : room) surplus += std::max(-left, 0.0);
+    return surplus;
+  }
+
+  // Sends everybody to their best expert at the prices.
+  void Place(const std::vector<double>& prices) {
+    prices_ = prices;
+    std::fill(costs_.begin(), costs_.end(), kInfinity);
+    std::vector<double> room(capacity_, capacity_ + k_);
+    for (int64_t i = 0; i < n_; ++i) {
+      const int64_t expert = BestExpert(i, prices_, room);
+      room[expert] -= 1;
+      Join(i, expert);
+    }
+
+    // Place-holders of score 0 fill the free places: at the lowest price, where all that find no room are too many.
+    int64_t spare = -n_;
+    for (int64_t j = 0; j < k_; ++j) spare += capacity_[j];
+    const double lowest = *std::min_element(prices_.begin(), prices_.end());
+    int64_t cheapest = -1;
+    for (int64_t j = 0; j < k_; ++j) {
+      holders_[j] = 0;
+      if (prices_[j] > lowest) continue;
+      if (cheapest < 0) cheapest = j;
+      holders_[j] = std::min(spare, std::max<int64_t>(capacity_[j] - Load(j), 0));
+      spare -= holders_[j];
+    }
+    holders_[cheapest] += spare;
+    for (int64_t j = 0; j < k_; ++j) excess_[j] = Load(j) + holders_[j] - capacity_[j];
+  }
+
+  // The cheapest way for a datapoint of expert p to expert j costs `costs_[p, j]`, and `movers_[p, j]` would go it.
+  void Join(int64_t i, int64_t p) {
+    assignment_[i] = p;
+    position_[i] = Load(p);
+    members_[p].push_back(i);
+    const Score* row = Row(i);
+    const double own = row[p];
+    double* costs = &costs_[p * k_];
+    int64_t* movers = &movers_[p * k_];
+    for (int64_t j = 0; j < k_; ++j) {
+      const double cost = own - row[j];
+      const bool less = cost < costs[j];
+      costs[j] = less ? cost : costs[j];
+      movers[j] = less ? i : movers[j];
+    }
+  }
+
+  void Leave(int64_t i, int64_t p) {
+    std::vector<int64_t>& members = members_[p];
+    const int64_t last = members.back();
+    members[position_[i]] = last;
+    position_[last] = position_[i];
+    members.pop_back();
+    for (int64_t j = 0; j < k_; ++j) {
+      if (j == p || costs_[p * k_ + j] == kInfinity || movers_[p * k_ + j] != i) continue;
+      double least = kInfinity;
+      int64_t mover = -1;
+      for (const int64_t other : members) {
+        const double cost = static_cast<double>(Row(other)[p]) - Row(other)[j];
+        if (cost < least) {
+          least = cost;
+          mover = other;
+        }
+      }
+      costs_[p * k_ + j] = least;
+      movers_[p * k_ + j] = mover;
+    }
+  }
+
+  // Dijkstra's algorithm on reduced costs from all overfull experts to the nearest one with room, after which the
+  // prices rise. False when nobody is overfull any more, or no path leads on.
+  bool FindPath() {
+    double nearest = kInfinity;
+    for (int64_t j = 0; j < k_; ++j) {
+      distance_[j] = open_[j] = excess_[j] > 0 ? 0 : kInfinity;
+      parent_[j] = -1;
+      nearest = std::min(nearest, open_[j]);
+    }
+    if (nearest > 0) return false;
+    for (;;) {
+      if (nearest == kInfinity) return possible_ = false;
+      const int64_t p = std::find(open_.begin(), open_.end(), nearest) - open_.begin();
+      if (excess_[p] < 0) {
+        target_ = p;
+        for (int64_t j = 0; j < k_; ++j) prices_[j] += std::max(nearest - distance_[j], 0.0);
+        return true;
+      }
+      open_[p] = kInfinity;
+      const double most = holders_[p] > 0 ? 0 : kInfinity;
+      const double here = nearest;
+      const double base = here - prices_[p];
+      const double* costs = &costs_[p * k_];
+      nearest = kInfinity;
+#pragma omp simd reduction(min : nearest)
+      for (int64_t j = 0; j < k_; ++j) {
+        // Reduced costs are not negative but for rounding.
+        const double exact = base + (costs[j] < most ? costs[j] : most) + prices_[j];
+        const double through = exact > here ? exact : here;
+        const bool shorter = through < distance_[j];
+        distance_[j] = shorter ? through : distance_[j];
+        open_[j] = shorter ? through : open_[j];
+        parent_[j] = shorter ? p : parent_[j];
+        nearest = open_[j] < nearest ? open_[j] : nearest;
+      }
+    }
+  }
+
+  bool ByHolder(int64_t p, int64_t j) const { return holders_[p] > 0 && costs_[p * k_ + j] >= 0; }
+
+  // One datapoint moves along each edge of the path; place-holders, which are all alike, as many as can.
+  void Augment() {
+    int64_t units = -excess_[target_];
+    int64_t source = target_;
+    for (int64_t j = target_; parent_[j] >= 0; j = source) {
+      source = parent_[j];
+      units = std::min(units, ByHolder(source, j) ? holders_[source] : 1);
+    }
+    units = std::min(units, excess_[source]);
+    for (int64_t j = target_; parent_[j] >= 0; j = parent_[j]) {
+      const int64_t p = parent_[j];
+      if (ByHolder(p, j)) {
+        holders_[p] -= units;
+        holders_[j] += units;
+      } else {
+        const int64_t i = movers_[p * k_ + j];
+        Leave(i, p);
+        Join(i, j);
+      }
+    }
+    excess_[source] -= units;
+    excess_[target_] += units;
+    ++paths_;
+  }
+
+  const Score* scores_;
+  const int64_t n_, k_;
+  const int64_t* capacity_;
+  std::vector<double> prices_;
+  std::vector<int64_t> assignment_, position_;
+  std::vector<std::vector<int64_t>> members_;
+  std::vector<int64_t> holders_, excess_;
+  std::vector<double> costs_;
+  std::vector<int64_t> movers_;
+  std::vector<double> shifted_, distance_, open_;
+  std::vector<int64_t> parent_;
+  int64_t target_ = -1, paths_ = 0;
+  bool possible_ = true;
+};
+
+}  // namespace gumbel_moe
+
+#endif  // GUMBEL_MOE_SUCCESSIVE_PATHS_H_

@@ -1,0 +1,22 @@
+"""Builds the compiled part of the matching; without a C++ compiler the package is installed without it, and works."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+jaxlib = find_spec("jaxlib")
+places = list(jaxlib.submodule_search_locations or []) if jaxlib else []
+
+# A library of custom calls for XLA, not a module that can be imported: on Windows it could not be linked as one.
+compiled = Extension(
+    "gumbel_moe.matching._native",
+    sources=["native/custom_calls.cc"],
+    depends=["native/successive_paths.h"],
+    include_dirs=[str(Path(place, "include")) for place in places],
+    extra_compile_args=["-std=c++17", "-O3", "-fopenmp-simd"],
+    language="c++",
+    optional=True,
+)
+setup(ext_modules=[compiled] if places and os.name == "posix" else [])
