@@ -28,9 +28,12 @@ from benchmarks.matching_problems import FAMILIES, family
 from gumbel_moe.distributions import GumbelMatching
 from gumbel_moe.distributions._gumbel_noise import gumbel_noise
 from gumbel_moe.matching import exchange_distances, solve_matching
+from gumbel_moe.matching._compiled import AVAILABLE, suits
+from gumbel_moe.matching._solve import _solve
 
 SIZES = "128x2,1024x8,1024x16,4096x64,16384x64,16384x256,65536x64"
 OURS = "gumbel_moe"
+OTHER = "gumbel_moe other"  # the search where the compiled solver is used, and that where the search is
 IN_PROGRAM_NAME = "gumbel_moe in a program"  # a call from Python has a fixed cost, which counts for small problems
 IN_PROGRAM, IN_PROGRAM_LIMIT = 8, 4096  # problems in the program, and datapoints at most
 BATCH = (64, 256, 8)
@@ -76,6 +79,11 @@ def solver_row(name: str, n: int, k: int, repeats: int, seed: int, on_gpu: bool)
     compiled = solved.compile()
     compile_seconds = time.perf_counter() - start
     calls: dict[str, Callable[[], Any]] = {OURS: lambda: jax.block_until_ready(compiled(on_device))}
+    small = suits(n, k) and not on_gpu
+    if AVAILABLE and not on_gpu:
+        places = jnp.full(k, capacity, jnp.int32)
+        other = jax.jit(lambda s: _solve(s, places, None, full=True, compiled=not small))
+        calls[OTHER] = lambda: jax.block_until_ready(other(on_device))
     if n <= IN_PROGRAM_LIMIT:
         several = jnp.stack([jnp.asarray(family(name, n, k, seed + i)) for i in range(IN_PROGRAM)])
         calls[IN_PROGRAM_NAME] = lambda: jax.block_until_ready(solve(several))
@@ -96,6 +104,7 @@ def solver_row(name: str, n: int, k: int, repeats: int, seed: int, on_gpu: bool)
         "temporary_memory_over_scores": memory.temp_size_in_bytes / scores.nbytes if memory else None,
         "gap_over_range": float(match.gap) / float(np.ptp(scores)),
         "steps": int(match.steps),
+        "solver": "compiled" if small else "search",
     }
     if not on_gpu:
         best = calls["POT"]()

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
     """One panel per family; lines join the sizes with 64 experts, the other sizes are dots."""
     families = list(dict.fromkeys(row["family"] for row in rows))
-    solvers = list(dict.fromkeys(solver for row in rows for solver in row["seconds"]))
+    solvers = list(dict.fromkeys(solver for row in rows for solver in row["seconds"] if solver != "gumbel_moe other"))
     figure, panels = plt.subplots(1, len(families), figsize=(2.8 * len(families), 3.4), sharey=True, squeeze=False)
     for panel, family in zip(panels[0], families, strict=True):
         for number, solver in enumerate(solvers):

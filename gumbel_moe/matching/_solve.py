@@ -40,7 +40,7 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike, *, prices: ArrayLike 
     The dual, $\min_{u \ge 0} \sum_i \max_j (s_{ij} - u_j) + \sum_j c_j u_j$, prices the experts; the returned
     prices prove the assignment optimal by closing the gap between the two. Newton's method on the smoothed dual finds
     prices close to the optimum, augmenting paths on the `k` experts make them exact; for two experts a sort does both.
-    On a CPU, a compiled solver takes problems of up to some hundred thousand scores, by augmenting paths from the
+    On a CPU, a compiled solver takes problems of up to a hundred thousand scores or so, by augmenting paths from the
     start (see the page on the matching in the documentation). Memory is `O(n k + k^2)`: the expert columns are never
     expanded. Works under `jit` and `vmap`, which on a CPU loops over the problems; the assignment is piecewise constant
     in the scores, and no gradient flows through any of the results.

@@ -29,12 +29,12 @@ def test_it_is_there_where_a_compiler_is():
         (0, 3, False),
         (1, 1, True),
         (5, 8, True),
-        (4096, 64, True),
-        (4097, 64, False),
+        (2048, 64, True),
+        (2049, 64, False),
         (2048, 2, True),
         (2049, 2, False),
-        (512, 512, True),
-        (2, 513, False),
+        (362, 362, True),
+        (2, 363, False),
     ],
 )
 def test_what_it_suits(n, k, expected):
@@ -50,7 +50,7 @@ def custom_calls(s):
 def test_programs_hold_one_solver_only():
     calls, loops = custom_calls(jnp.zeros((64, 8)))
     assert (calls, loops) == (1, 0)
-    calls, loops = custom_calls(jnp.zeros((4097, 64)))
+    calls, loops = custom_calls(jnp.zeros((2049, 64)))
     assert calls == 0
     assert loops > 0
 
