@@ -1,6 +1,6 @@
 // Successive shortest paths as custom calls of XLA: `gumbel_moe_successive_paths_f32` and `..._f64`.
 //
-// What they return for every input is said in gumbel_moe/matching/_compiled.py.
+// What they return for every input is said at `solve_matching`, in gumbel_moe/matching/_solve.py.
 
 #include <algorithm>
 #include <cmath>
@@ -17,8 +17,8 @@ namespace {
 
 namespace ffi = xla::ffi;
 
-// The given prices, from 0 and cut off at the largest difference of two scores of a datapoint, as optimal ones need not
-// differ by more; nothing where they are not finite.
+// The given prices, from 0 and cut off at the largest difference of two scores of a datapoint, as the way back from
+// wild ones is long; nothing where they are not finite.
 template <typename Score>
 std::vector<double> Plausible(const Score* prices, const Score* scores, int64_t n, int64_t k) {
   const bool finite = std::all_of(prices, prices + k, [](Score price) { return std::isfinite(price); });
@@ -61,8 +61,8 @@ Sanity Check(const Score* scores, int64_t n, int64_t k) {
 template <ffi::DataType type>
 ffi::Error Match(ffi::Buffer<type, 2> scores, ffi::Buffer<ffi::S32, 1> capacity, ffi::Buffer<type, 1> given,
                  ffi::ResultBuffer<ffi::S32, 1> assignment, ffi::ResultBuffer<type, 1> prices,
-                 ffi::ResultBuffer<type, 0> value, ffi::ResultBuffer<type, 0> gap,
-                 ffi::ResultBuffer<ffi::S32, 0> steps) try {
+                 ffi::ResultBuffer<type, 0> value, ffi::ResultBuffer<type, 0> gap, ffi::ResultBuffer<ffi::S32, 0> steps,
+                 ffi::ResultBuffer<type, 2> costs) try {
   using Score = ffi::NativeType<type>;
   const int64_t n = scores.dimensions()[0];
   const int64_t k = scores.dimensions()[1];
@@ -85,31 +85,24 @@ ffi::Error Match(ffi::Buffer<type, 2> scores, ffi::Buffer<ffi::S32, 1> capacity,
     std::fill_n(prices->typed_data(), k, nan);
     *value->typed_data() = sanity != Sanity::kUnsound ? -std::numeric_limits<Score>::infinity() : nan;
     *gap->typed_data() = nan;
+    std::fill_n(costs->typed_data(), k * k, nan);
     return ffi::Error::Success();
   }
 
   const std::vector<double> optimal = search.Prices();
-  Score* u = std::copy(optimal.begin(), optimal.end(), prices->typed_data()) - k;
-  double total = 0;
-  double regret = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const Score* row = s + i * k;
-    const int64_t expert = search.assignment()[i];
-    double best = -kInfinity;
-#pragma omp simd reduction(max : best)
-    for (int64_t j = 0; j < k; ++j) {
-      const double shifted = static_cast<double>(row[j]) - u[j];
-      best = shifted > best ? shifted : best;
-    }
-    total += row[expert];
-    regret += best - (static_cast<double>(row[expert]) - u[expert]);
-    assignment->typed_data()[i] = static_cast<int32_t>(expert);
+  const std::vector<Score> rounded(optimal.begin(), optimal.end());
+  std::copy(rounded.begin(), rounded.end(), prices->typed_data());
+  std::copy(search.assignment().begin(), search.assignment().end(), assignment->typed_data());
+  *value->typed_data() = static_cast<Score>(search.Total());
+  *gap->typed_data() = static_cast<Score>(search.Regret(rounded));
+  for (int64_t p = 0; p < k; ++p) {
+    for (int64_t j = 0; j < k; ++j) costs->typed_data()[p * k + j] = static_cast<Score>(search.Cost(p, j));
   }
-  *value->typed_data() = static_cast<Score>(total);
-  *gap->typed_data() = static_cast<Score>(regret);
   return ffi::Error::Success();
 } catch (const std::exception& error) {
   return ffi::Error::Internal(error.what());
+} catch (...) {
+  return ffi::Error::Internal("the compiled solver of the matching failed");
 }
 
 template <ffi::DataType type>
@@ -122,10 +115,14 @@ auto Binding() {
       .template Ret<ffi::Buffer<type, 1>>()
       .template Ret<ffi::Buffer<type, 0>>()
       .template Ret<ffi::Buffer<type, 0>>()
-      .template Ret<ffi::Buffer<ffi::S32, 0>>();
+      .template Ret<ffi::Buffer<ffi::S32, 0>>()
+      .template Ret<ffi::Buffer<type, 2>>();
 }
 
 }  // namespace
+
+// A process in which XLA refuses a handler, as it does one of another version, has no CPU to compute on any more.
+extern "C" const int gumbel_moe_xla_ffi_version[2] = {XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR};
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_successive_paths_f32, Match<ffi::F32>, Binding<ffi::F32>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_successive_paths_f64, Match<ffi::F64>, Binding<ffi::F64>());

@@ -45,16 +45,41 @@ class SuccessivePaths {
   // Whether there is an assignment within the capacities; then it is found. `given` holds prices to start from, or
   // nothing.
   bool Solve(const std::vector<double>& given) {
-    std::vector<double> start = given.empty() ? std::vector<double>(k_) : given;
+    const std::vector<double> even(k_);
+    std::vector<double> start = given.empty() ? even : given;
     const double surplus = SampledSurplus(start);
     // Chance alone leaves about half as many to move, whatever the prices.
     if (surplus > std::sqrt(static_cast<double>(n_ / Stride()) * k_)) {
       std::vector<double> centre = Centre();
       if (SampledSurplus(centre) < surplus) start = std::move(centre);
     }
-    Place(start);
-    while (FindPath()) Augment();
-    return possible_;
+    const bool found = SolveFrom(start);
+    if (start == even) return found;
+    // Beside prices as large as finite scores that stand for a prohibition, such as -1e30, all others are rounded away.
+    return (found && Regret(Prices()) <= kRoundingError * Magnitude()) || SolveFrom(even);
+  }
+
+  // How much better off the datapoints would be at their best experts at the prices: 0 where these are optimal.
+  template <typename Price>
+  double Regret(const std::vector<Price>& prices) const {
+    double regret = 0;
+    for (int64_t i = 0; i < n_; ++i) {
+      const Score* row = Row(i);
+      double best = -kInfinity;
+#pragma omp simd reduction(max : best)
+      for (int64_t j = 0; j < k_; ++j) {
+        const double shifted = static_cast<double>(row[j]) - prices[j];
+        best = shifted > best ? shifted : best;
+      }
+      regret += best - (static_cast<double>(row[assignment_[i]]) - prices[assignment_[i]]);
+    }
+    return regret;
+  }
+
+  double Total() const {
+    double total = 0;
+    for (int64_t i = 0; i < n_; ++i) total += Row(i)[assignment_[i]];
+    return total;
   }
 
   const std::vector<int64_t>& assignment() const { return assignment_; }
@@ -65,9 +90,30 @@ class SuccessivePaths {
     for (int64_t j = 0; j < k_; ++j) prices[j] = holders_[j] > 0 ? 0 : prices_[j] - lowest;
     return prices;
   }
+  // The cost (k, k) of moving one datapoint, or a free place, from the expert of the row to that of the column.
+  double Cost(int64_t p, int64_t j) const {
+    if (j == p) return 0;
+    return holders_[p] > 0 ? std::min(costs_[p * k_ + j], 0.0) : costs_[p * k_ + j];
+  }
   int64_t paths() const { return paths_; }
 
  private:
+  static constexpr double kRoundingError = 1e-10;
+
+  bool SolveFrom(const std::vector<double>& prices) {
+    possible_ = true;
+    Place(prices);
+    while (FindPath()) Augment();
+    return possible_;
+  }
+
+  // The sum of the absolute scores that are obtained.
+  double Magnitude() const {
+    double sum = 0;
+    for (int64_t i = 0; i < n_; ++i) sum += std::abs(static_cast<double>(Row(i)[assignment_[i]]));
+    return sum;
+  }
+
   const Score* Row(int64_t i) const { return scores_ + i * k_; }
   int64_t Load(int64_t j) const { return static_cast<int64_t>(members_[j].size()); }
 
@@ -77,7 +123,7 @@ class SuccessivePaths {
     for (int64_t i = 0; i < n_; ++i) {
       const Score* row = Row(i);
       const Score top = *std::max_element(row, row + k_);
-      for (int64_t j = 0; j < k_; ++j) centre[j] += std::isinf(row[j]) ? 0 : row[j] - top;
+      for (int64_t j = 0; j < k_; ++j) centre[j] += std::isinf(row[j]) ? 0 : static_cast<double>(row[j]) - top;
     }
     for (double& mean : centre) mean /= n_;
     return centre;
@@ -100,8 +146,8 @@ class SuccessivePaths {
     return expert;
   }
 
-  static constexpr int64_t kSample = 256;
-  int64_t Stride() const { return std::max<int64_t>(n_ / kSample, 1); }
+  static constexpr int64_t kSampled = 16;  // datapoints per expert: enough to tell a wanted expert from chance
+  int64_t Stride() const { return std::max<int64_t>(n_ / (kSampled * k_), 1); }
 
   // How many datapoints of a sample are too many at their best experts, if it had its share of the capacities.
   double SampledSurplus(const std::vector<double>& prices) {
@@ -117,6 +163,7 @@ class SuccessivePaths {
   // Sends everybody to their best expert at the prices.
   void Place(const std::vector<double>& prices) {
     prices_ = prices;
+    for (std::vector<int64_t>& members : members_) members.clear();
     std::fill(costs_.begin(), costs_.end(), kInfinity);
     std::vector<double> room(capacity_, capacity_ + k_);
     for (int64_t i = 0; i < n_; ++i) {
@@ -257,7 +304,7 @@ class SuccessivePaths {
   std::vector<double> shifted_, distance_, open_;
   std::vector<int64_t> parent_;
   int64_t target_ = -1, paths_ = 0;
-  bool possible_ = true;
+  bool possible_;
 };
 
 }  // namespace gumbel_moe

@@ -15,7 +15,8 @@ from gumbel_moe.distributions._base import AssignmentDistribution, assignment_su
 from gumbel_moe.distributions._constraints import balanced_assignment
 from gumbel_moe.distributions._gumbel_noise import gumbel_noise
 from gumbel_moe.distributions._matching_log_prob import DEFAULT_DRAWS, Estimate, matching_log_prob
-from gumbel_moe.matching import exchange_distances, solve_matching
+from gumbel_moe.matching import solve_matching
+from gumbel_moe.matching._exchange import match_and_distances
 
 
 class GumbelMatching(AssignmentDistribution):
@@ -103,9 +104,8 @@ class GumbelMatching(AssignmentDistribution):
         nats, of the same shape with a last axis of `k`.
         """
         scores = self._perturbed(key, sample_shape)
-        value = solve_matching(scores, self.capacity).assignment
-        distances = exchange_distances(scores, value, self.capacity)
-        return value, _conditionals(self.logits, jax.lax.stop_gradient(distances), value)
+        match, distances = match_and_distances(scores, self.capacity)
+        return match.assignment, _conditionals(self.logits, distances, match.assignment)
 
     @validate_sample
     def log_prob(self, value: ArrayLike) -> Array:

@@ -1,5 +1,7 @@
 """Exchange distances: the least loss of score that moves one datapoint from one expert to another, by any chain."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -7,8 +9,10 @@ from jax.typing import ArrayLike
 
 from gumbel_moe._batch import one_by_one_on_cpu, over_leading_axes
 from gumbel_moe._checks import check_capacity, check_matrix
+from gumbel_moe.matching._compiled import successive_paths
 from gumbel_moe.matching._paths import all_pairs
 from gumbel_moe.matching._residual import residual_costs
+from gumbel_moe.matching._solve import Matching, check_problem, check_solved, solve_one
 
 
 def exchange_distances(scores: ArrayLike, assignment: ArrayLike, capacity: ArrayLike) -> Array:
@@ -59,5 +63,32 @@ def _all_distances(scores: Array, assignment: Array, capacity: Array) -> Array:
 def _distances(scores: Array, assignment: Array, capacity: Array) -> Array:
     """`exchange_distances` of one problem, arguments trusted."""
     load = jnp.zeros(scores.shape[1], jnp.int32).at[assignment].add(1, mode="drop")
-    shortest = all_pairs(residual_costs(scores, assignment, load < capacity))
-    return jnp.where(jnp.any(assignment < 0), jnp.nan, shortest)
+    return _shortest(residual_costs(scores, assignment, load < capacity), assignment)
+
+
+def _shortest(costs: Array, assignment: Array) -> Array:
+    return jnp.where(jnp.any(assignment < 0), jnp.nan, all_pairs(costs))
+
+
+def match_and_distances(scores: ArrayLike, capacity: ArrayLike) -> tuple[Matching, Array]:
+    """`solve_matching` and `exchange_distances` at once: the compiled solver has the costs of the latter at hand."""
+    scores, places, settings = check_problem(scores, capacity)
+    match, distances = _both(scores, places, **settings)
+    check_solved(match)
+    return match, distances
+
+
+@partial(jax.jit, static_argnames=("full", "compiled"))
+def _both(scores: Array, capacity: Array, *, full: bool, compiled: bool) -> tuple[Matching, Array]:
+    def by_search(scores: Array, capacity: Array) -> tuple[Matching, Array]:
+        match = solve_one(scores, capacity, full=full)
+        return match, _distances(scores, match.assignment, capacity)
+
+    def compiled_both(scores: Array, capacity: Array) -> tuple[Matching, Array]:
+        fields, costs = successive_paths(scores, capacity)
+        match = Matching(*fields)
+        return match, _shortest(costs, match.assignment)
+
+    single = one_by_one_on_cpu(by_search, compiled_both if compiled else None)
+    scores, capacity = jax.lax.stop_gradient((scores, capacity))
+    return over_leading_axes(lambda s: single(s, capacity), (2,), scores)

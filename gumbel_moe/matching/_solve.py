@@ -40,15 +40,16 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike, *, prices: ArrayLike 
     The dual, $\min_{u \ge 0} \sum_i \max_j (s_{ij} - u_j) + \sum_j c_j u_j$, prices the experts; the returned
     prices prove the assignment optimal by closing the gap between the two. Newton's method on the smoothed dual finds
     prices close to the optimum, augmenting paths on the `k` experts make them exact; for two experts a sort does both.
-    On a CPU, a compiled solver takes problems of up to a hundred thousand scores or so, by augmenting paths from the
-    start (see the page on the matching in the documentation). Memory is `O(n k + k^2)`: the expert columns are never
+    On a CPU, a compiled solver takes all but very large problems, by augmenting paths from the start (see the page on
+    the matching in the documentation). Memory is `O(n k + k^2)`: the expert columns are never
     expanded. Works under `jit` and `vmap`, which on a CPU loops over the problems; the assignment is piecewise constant
     in the scores, and no gradient flows through any of the results.
 
     **Arguments:**
 
-    - `scores`: `(..., n, k)`; any leading axes are separate problems. `-inf` forbids an expert for a datapoint.
-      Integers are turned to floats, half precision to float32.
+    - `scores`: `(..., n, k)`; any leading axes are separate problems. `-inf` forbids an expert for a datapoint; a huge
+      finite score instead, such as -1e30, can cost the precision of the others, which `gap` shows. Integers are turned
+      to floats, half precision to float32.
     - `capacity`: an int, or `(k,)` ints, at least 1; `sum(capacity) >= n`.
     - `prices`: `(..., k)` or `(k,)`, where to start: those of a similar problem, such as the last training step's, save
       passes over the scores. They change the time, never the optimum (between equally good assignments they may
@@ -74,15 +75,25 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike, *, prices: ArrayLike 
     Reference: the capacitated assignment problem is the transportation problem with unit supplies; successive shortest
     paths are in R. K. Ahuja, T. L. Magnanti, J. B. Orlin, *Network Flows* (1993), section 9.7.
     """
+    scores, places, settings = check_problem(scores, capacity)
+    match = _solve(scores, places, _check_prices(prices, scores), **settings)
+    check_solved(match)
+    return match
+
+
+def check_problem(scores: ArrayLike, capacity: ArrayLike) -> tuple[Array, Array, dict[str, bool]]:
+    """The arguments as arrays, and what is known about the problem when it is traced."""
     scores = check_matrix("scores", scores, integers=True)
     capacity = check_capacity(capacity, scores.shape[-1])
     check_room(capacity, scores.shape[-2])
     full = not is_traced(capacity) and int(np.sum(capacity, dtype=np.int64)) == scores.shape[-2]
-    compiled = suits(*scores.shape[-2:])
-    match = _solve(scores, jnp.asarray(capacity), _check_prices(prices, scores), full=full, compiled=compiled)
+    return scores, jnp.asarray(capacity), {"full": full, "compiled": suits(*scores.shape[-2:])}
+
+
+def check_solved(match: Matching) -> None:
+    """Refuse problems without a feasible matching, if their values can be looked at."""
     if not is_traced(match.value) and np.isneginf(np.asarray(match.value)).any():
         raise ValueError("scores leave no feasible matching: too many experts are forbidden (-inf) for the capacities")
-    return match
 
 
 def _check_prices(prices: ArrayLike | None, scores: Array) -> Array | None:
@@ -109,7 +120,8 @@ def _solve(scores: Array, capacity: Array, prices: Array | None, *, full: bool, 
 
 def _solve_compiled(scores: Array, capacity: Array, prices: Array | None = None) -> Matching:
     """`solve_one` on a CPU."""
-    return Matching(*successive_paths(scores, capacity, prices))
+    fields, _ = successive_paths(scores, capacity, prices)
+    return Matching(*fields)
 
 
 def solve_one(scores: Array, capacity: Array, prices: Array | None = None, *, full: bool = False) -> Matching:

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.random import threefry_2x32
 from scipy import stats
 
-from gumbel_moe.distributions._gumbel_noise import _gumbel, gumbel_noise
+from gumbel_moe.distributions._gumbel_noise import _gumbel, _threefry, gumbel_noise
 
 FALSE_FAIL_RATE = 1e-6  # of every test of randomness here; seeds are fixed, so that it is spent once
 ROWS, COLUMNS = 2**14, 32
@@ -36,6 +37,13 @@ def test_the_two_words_of_a_block_and_neighbours_are_uncorrelated(noise):
     assert passes([(first, second), across, along])
     shared = np.where(np.random.default_rng(0).uniform(size=first.size) < 0.1, first, second)
     assert not passes([(first, shared), across, along])
+
+
+def test_the_hash_is_that_of_jax():
+    words = jax.random.bits(jax.random.key(1), (2, 300), jnp.uint32)
+    for seed in range(5):
+        key = jax.random.bits(jax.random.key(seed), (2,), jnp.uint32)
+        np.testing.assert_array_equal(jnp.concatenate(_threefry(key, *words)), threefry_2x32(key, words.ravel()))
 
 
 def test_no_bits_make_it_infinite():

@@ -1,7 +1,10 @@
 """Which problems the compiled solver gets, and that the library is the same without it."""
 
 import itertools
+import os
 import shutil
+import subprocess
+import sys
 from importlib.machinery import ModuleSpec
 
 import jax
@@ -29,12 +32,12 @@ def test_it_is_there_where_a_compiler_is():
         (0, 3, False),
         (1, 1, True),
         (5, 8, True),
-        (2048, 64, True),
-        (2049, 64, False),
+        (65536, 64, True),
+        (65537, 64, False),
         (2048, 2, True),
         (2049, 2, False),
-        (362, 362, True),
-        (2, 363, False),
+        (2048, 2048, True),
+        (2, 2049, False),
     ],
 )
 def test_what_it_suits(n, k, expected):
@@ -46,21 +49,67 @@ def custom_calls(s):
     return text.count("gumbel_moe_successive_paths_f32"), text.count("while")
 
 
+def shaped(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
 @needs_it
 def test_programs_hold_one_solver_only():
-    calls, loops = custom_calls(jnp.zeros((64, 8)))
+    calls, loops = custom_calls(shaped(64, 8))
     assert (calls, loops) == (1, 0)
-    calls, loops = custom_calls(jnp.zeros((2049, 64)))
+    calls, loops = custom_calls(shaped(65537, 64))
     assert calls == 0
     assert loops > 0
 
 
-# On other devices a batch is solved by the search, all problems at once.
+# A batch on another device is solved by the search, too, all problems at once.
 @needs_it
-def test_for_another_device_the_search_is_lowered():
-    batch = jnp.zeros((3, 64, 8))
-    lowered = jax.jit(lambda s: solve_matching(s, 8)).trace(batch).lower(lowering_platforms=("cuda",))
-    assert "gumbel_moe_successive_paths" not in lowered.as_text()
+@pytest.mark.parametrize("shape", [(64, 8), (3, 64, 8)])
+def test_every_device_gets_its_own_solver(shape):
+    def lowered(*platforms):
+        return jax.jit(lambda s: solve_matching(s, 8)).trace(shaped(*shape)).lower(lowering_platforms=platforms)
+
+    assert "gumbel_moe_successive_paths" not in lowered("cuda").as_text()
+    assert "gumbel_moe_successive_paths" in lowered("cuda", "cpu").as_text()
+
+
+@needs_it
+def test_export():
+    def program(compiled):
+        return jax.jit(lambda s: _solve._solve(s, jnp.full(3, 4), None, full=True, compiled=compiled).value)
+
+    def exported(compiled, *allowed):
+        checks = [jax.export.DisabledSafetyCheck.custom_call(name) for name in allowed]
+        return jax.export.export(program(compiled), disabled_checks=checks)(shaped(12, 3))
+
+    name = "gumbel_moe_successive_paths_f32"
+    with pytest.raises(ValueError, match=name):
+        exported(True)
+    s = large_problems.scores("random", 12, 3, 0)
+    for stored in (exported(False), exported(True, name)):
+        np.testing.assert_allclose(stored.call(s), solve_matching(s, 4).value, rtol=1e-6)
+
+
+@needs_it
+@pytest.mark.parametrize("mask", [-1e9, -1e20, np.finfo(np.float32).min])
+@pytest.mark.parametrize("prices", [None, 1e20 * np.arange(8.0)])
+def test_huge_finite_scores_cost_no_precision(mask, prices):
+    """As many mask with them; the prices to start from would be of the same size."""
+    n, k = 512, 8
+    s = large_problems.scores("skewed", n, k, 0)
+    barred = large_problems.barred(s, 0)
+    masked = jnp.where(barred == -jnp.inf, jnp.asarray(mask, s.dtype), s)
+    start = None if prices is None else jnp.asarray(prices, s.dtype)
+    match = solve_matching(masked, n // k, prices=start)
+    large_problems.check(barred, np.full(k, n // k), match, 1e-6)
+
+
+@needs_it
+def test_scores_as_far_apart_as_float32_allows():
+    s = np.random.default_rng(0).choice(np.float32([-3e38, 0, 1, 3e38]), size=(64, 4))
+    capacity = np.full(4, 16)
+    load = np.bincount(solve_matching(s, 16).assignment, minlength=4)
+    np.testing.assert_array_equal(load, capacity)
 
 
 @needs_it
@@ -115,9 +164,30 @@ def test_without_a_usable_library_it_is_not_available(monkeypatch, origin):
     assert not _compiled._register()
 
 
-def test_an_older_jax_than_at_installation_does_without_it(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise RuntimeError("API version mismatch")
+@needs_it
+@pytest.mark.parametrize("version", [(), (0, 2), (1, 0)])
+def test_with_another_jax_than_at_installation_nothing_is_registered(monkeypatch, version):
+    """JAX would register it and later refuse to compute anything."""
 
-    monkeypatch.setattr(jax.ffi, "register_ffi_target", refuse)
+    def registered(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", registered)
+    monkeypatch.setattr(_compiled, "_xla_ffi_version", lambda: version)
     assert not _compiled._register()
+
+
+PROGRAM = """
+import jax.numpy as jnp
+from gumbel_moe.matching import _compiled, solve_matching
+print(_compiled.AVAILABLE, float(solve_matching(jnp.eye(4), 1).value))
+"""
+
+
+@needs_it
+@pytest.mark.parametrize(("switch", "available"), [("1", True), ("0", False)])
+def test_the_switch(switch, available):
+    environment = {**os.environ, "GUMBEL_MOE_COMPILED": switch}
+    run = [sys.executable, "-c", PROGRAM]
+    out = subprocess.run(run, env=environment, check=True, capture_output=True, text=True).stdout
+    assert out.split() == [str(available), "4.0"]
