@@ -123,15 +123,16 @@ def draw_row(n: int, k: int, repeats: int, seed: int) -> dict[str, Any]:
     warm = jax.jit(lambda s, u: solve_matching(s, capacity, prices=u))
     distances = jax.jit(lambda s, z: exchange_distances(s, z, capacity))
     keys = jax.random.split(jax.random.key(seed), 3)
-    scores = logits + gumbel_noise(keys[0], (n, k), logits.dtype)  # those of the draw
+    key = keys[0]
+    scores = logits + gumbel_noise(key, (n, k), logits.dtype)  # those of the draw
     match = solve(scores)
     moved = scores + 0.01 * jax.random.normal(keys[1], (n, k))
     other = logits + noise(keys[2])
     calls = {
-        "noise": lambda: jax.block_until_ready(noise(keys[0])),
+        "noise": lambda: jax.block_until_ready(noise(key)),
         "solve": lambda: jax.block_until_ready(solve(scores)),
         "distances": lambda: jax.block_until_ready(distances(scores, match.assignment)),
-        "draw": lambda: jax.block_until_ready(draw(logits, keys[0])),
+        "draw": lambda: jax.block_until_ready(draw(logits, key)),
         "moved, cold": lambda: jax.block_until_ready(solve(moved)),
         "moved, warm": lambda: jax.block_until_ready(warm(moved, match.prices)),
         "new noise, cold": lambda: jax.block_until_ready(solve(other)),

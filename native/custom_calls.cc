@@ -17,24 +17,11 @@ namespace {
 
 namespace ffi = xla::ffi;
 
-// The given prices, from 0 and cut off at the largest difference of two scores of a datapoint, as the way back from
-// wild ones is long; nothing where they are not finite.
+// The given prices, or nothing where they are not finite.
 template <typename Score>
-std::vector<double> Plausible(const Score* prices, const Score* scores, int64_t n, int64_t k) {
+std::vector<double> Usable(const Score* prices, int64_t k) {
   const bool finite = std::all_of(prices, prices + k, [](Score price) { return std::isfinite(price); });
-  if (!finite) return {};
-  double widest = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const Score* row = scores + i * k;
-    const double top = *std::max_element(row, row + k);
-    for (int64_t j = 0; j < k; ++j) {
-      if (!std::isinf(row[j])) widest = std::max(widest, top - row[j]);
-    }
-  }
-  const double lowest = *std::min_element(prices, prices + k);
-  std::vector<double> start(k);
-  for (int64_t j = 0; j < k; ++j) start[j] = std::min(prices[j] - lowest, widest);
-  return start;
+  return finite ? std::vector<double>(prices, prices + k) : std::vector<double>();
 }
 
 enum class Sanity { kSound, kImpossible, kUnsound };
@@ -77,7 +64,7 @@ ffi::Error Match(ffi::Buffer<type, 2> scores, ffi::Buffer<ffi::S32, 1> capacity,
   }
   const Sanity sanity = Check(s, n, k);
   SuccessivePaths<Score> search(s, n, k, places.data());
-  const bool solved = sanity == Sanity::kSound && room >= n && search.Solve(Plausible(given.typed_data(), s, n, k));
+  const bool solved = sanity == Sanity::kSound && room >= n && search.Solve(Usable(given.typed_data(), k));
   *steps->typed_data() = static_cast<int32_t>(search.paths());
   if (!solved) {
     constexpr Score nan = std::numeric_limits<Score>::quiet_NaN();

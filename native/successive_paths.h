@@ -46,17 +46,23 @@ class SuccessivePaths {
   // nothing.
   bool Solve(const std::vector<double>& given) {
     const std::vector<double> even(k_);
-    std::vector<double> start = given.empty() ? even : given;
-    const double surplus = SampledSurplus(start);
+    std::vector<double> start = !given.empty() && Plausible(given) ? given : even;
+    double surplus = SampledSurplus(start);
+    const auto consider = [&](const std::vector<double>& prices) {
+      const double other = SampledSurplus(prices);
+      if (other > kClearly * surplus) return;
+      surplus = other;
+      start = prices;
+    };
+    if (start != even) consider(even);
     // Chance alone leaves about half as many to move, whatever the prices.
     if (surplus > std::sqrt(static_cast<double>(n_ / Stride()) * k_)) {
-      std::vector<double> centre = Centre();
-      if (SampledSurplus(centre) < surplus) start = std::move(centre);
+      const std::vector<double> centre = Centre();
+      if (Plausible(centre)) consider(centre);
     }
-    const bool found = SolveFrom(start);
-    if (start == even) return found;
-    // Beside prices as large as finite scores that stand for a prohibition, such as -1e30, all others are rounded away.
-    return (found && Regret(Prices()) <= kRoundingError * Magnitude()) || SolveFrom(even);
+    Place(start);
+    while (FindPath()) Augment();
+    return possible_;
   }
 
   // How much better off the datapoints would be at their best experts at the prices: 0 where these are optimal.
@@ -98,20 +104,18 @@ class SuccessivePaths {
   int64_t paths() const { return paths_; }
 
  private:
-  static constexpr double kRoundingError = 1e-10;
+  static constexpr double kWild = 1e5;     // typical scores
+  static constexpr double kClearly = 0.5;  // prices as good as others rarely leave half as many too many in a sample
 
-  bool SolveFrom(const std::vector<double>& prices) {
-    possible_ = true;
-    Place(prices);
-    while (FindPath()) Augment();
-    return possible_;
-  }
-
-  // The sum of the absolute scores that are obtained.
-  double Magnitude() const {
-    double sum = 0;
-    for (int64_t i = 0; i < n_; ++i) sum += std::abs(static_cast<double>(Row(i)[assignment_[i]]));
-    return sum;
+  // Whether the prices leave scores their precision. Those of the size of finite scores that stand for a prohibition,
+  // such as -1e30, do not.
+  bool Plausible(const std::vector<double>& prices) const {
+    std::vector<double> best;
+    for (int64_t i = 0; i < n_; i += Stride()) best.push_back(std::abs(*std::max_element(Row(i), Row(i) + k_)));
+    const auto middle = best.begin() + best.size() / 2;
+    std::nth_element(best.begin(), middle, best.end());
+    const auto [lowest, highest] = std::minmax_element(prices.begin(), prices.end());
+    return *highest - *lowest <= kWild * *middle;
   }
 
   const Score* Row(int64_t i) const { return scores_ + i * k_; }
@@ -163,7 +167,6 @@ class SuccessivePaths {
   // Sends everybody to their best expert at the prices.
   void Place(const std::vector<double>& prices) {
     prices_ = prices;
-    for (std::vector<int64_t>& members : members_) members.clear();
     std::fill(costs_.begin(), costs_.end(), kInfinity);
     std::vector<double> room(capacity_, capacity_ + k_);
     for (int64_t i = 0; i < n_; ++i) {
@@ -304,7 +307,7 @@ class SuccessivePaths {
   std::vector<double> shifted_, distance_, open_;
   std::vector<int64_t> parent_;
   int64_t target_ = -1, paths_ = 0;
-  bool possible_;
+  bool possible_ = true;
 };
 
 }  // namespace gumbel_moe

@@ -105,6 +105,13 @@ def test_huge_finite_scores_cost_no_precision(mask, prices):
 
 
 @needs_it
+def test_a_datapoint_with_huge_finite_scores_alone_has_a_place():
+    s = large_problems.scores("skewed", 60, 4, 0).at[7].set(np.finfo(np.float32).min)
+    match = solve_matching(s, 15)
+    np.testing.assert_array_equal(np.bincount(match.assignment, minlength=4), np.full(4, 15))
+
+
+@needs_it
 def test_scores_as_far_apart_as_float32_allows():
     s = np.random.default_rng(0).choice(np.float32([-3e38, 0, 1, 3e38]), size=(64, 4))
     capacity = np.full(4, 16)
@@ -136,6 +143,16 @@ def test_free_places_are_filled_together():
     match = solve_matching(s, n)
     np.testing.assert_array_equal(match.assignment, np.argmax(s, axis=1))
     assert match.steps <= 2 * k
+
+
+@needs_it
+def test_prices_to_start_from_save_paths_or_are_not_used():
+    n, k = 2048, 16
+    for family in large_problems.FAMILIES[:3]:
+        s, other = (large_problems.scores(family, n, k, seed) for seed in (0, 1))
+        cold = solve_matching(s, n // k)
+        assert 5 * int(solve_matching(s, n // k, prices=cold.prices).steps) <= int(cold.steps)
+        assert int(solve_matching(other, n // k, prices=1e3 * jnp.arange(k, dtype=s.dtype)).steps) < n / 4
 
 
 @needs_it
