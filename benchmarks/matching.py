@@ -38,6 +38,7 @@ IN_PROGRAM_NAME = "gumbel_moe in a program"  # a call from Python has a fixed co
 IN_PROGRAM, IN_PROGRAM_LIMIT = 8, 4096  # problems in the program, and datapoints at most
 BATCH = (64, 256, 8)
 WARM_UP = 0.05  # seconds of calls that are not timed
+DRAW_REPEATS = 3  # times as many, as the ratio of two of these times is of interest
 PATIENCE = 2.0  # seconds: what would take longer is repeated less often
 
 
@@ -138,7 +139,7 @@ def draw_row(n: int, k: int, repeats: int, seed: int) -> dict[str, Any]:
         "new noise, cold": lambda: jax.block_until_ready(solve(other)),
         "new noise, warm": lambda: jax.block_until_ready(warm(other, match.prices)),
     }
-    median = seconds(calls, repeats, f"draw ({n}, {k})")
+    median = seconds(calls, DRAW_REPEATS * repeats, f"draw ({n}, {k})")
     ratios = {"draw_over_solve": median["draw"] / median["solve"], "draw_over_noise": median["draw"] / median["noise"]}
     return {"n": n, "k": k, "seconds": median, **ratios}
 
