@@ -41,9 +41,9 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike, *, prices: ArrayLike 
     prices prove the assignment optimal by closing the gap between the two. Newton's method on the smoothed dual finds
     prices close to the optimum, augmenting paths on the `k` experts make them exact; for two experts a sort does both.
     On a CPU, a compiled solver takes all but very large problems, by augmenting paths from the start (see the page on
-    the matching in the documentation). Memory is `O(n k + k^2)`: the expert columns are never
-    expanded. Works under `jit` and `vmap`, which on a CPU loops over the problems; the assignment is piecewise constant
-    in the scores, and no gradient flows through any of the results.
+    the matching in the documentation). Memory is `O(n k + k^2)`: the expert columns are never expanded. Works under
+    `jit` and `vmap`, which on a CPU loops over the problems; the assignment is piecewise constant in the scores, and no
+    gradient flows through any of the results.
 
     **Arguments:**
 
@@ -52,7 +52,7 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike, *, prices: ArrayLike 
       to floats, half precision to float32.
     - `capacity`: an int, or `(k,)` ints, at least 1; `sum(capacity) >= n`.
     - `prices`: `(..., k)` or `(k,)`, where to start: those of a similar problem, such as the last training step's, save
-      passes over the scores. They change the time, never the optimum (between equally good assignments they may
+      steps. They change the time, never the optimum (between equally good assignments they may
       decide). Where they are not finite, as those of a failed matching, they are not used.
 
     **Returns:** a [`Matching`][gumbel_moe.matching.Matching]: `assignment`, `prices`, `value`, `gap`, `steps`.
