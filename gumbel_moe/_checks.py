@@ -80,16 +80,19 @@ def check_capacity(capacity: ArrayLike, num_experts: int, *, look: bool = True) 
     allowed = f"capacity must be an int or ({num_experts},) ints"
     if np.shape(capacity) not in ((), (num_experts,)):
         raise ValueError(f"{allowed}, got shape {np.shape(capacity)}")
+    limits = np.iinfo(np.int32)
     if is_traced(capacity):
-        if not jnp.issubdtype(jnp.asarray(capacity).dtype, jnp.integer):
-            raise ValueError(f"{allowed}, got dtype {jnp.asarray(capacity).dtype}")
-        return jnp.broadcast_to(jnp.asarray(capacity, jnp.int32), (num_experts,))
+        traced = jnp.asarray(capacity)
+        if not jnp.issubdtype(traced.dtype, jnp.integer):
+            raise ValueError(f"{allowed}, got dtype {traced.dtype}")
+        own = jnp.iinfo(traced.dtype)
+        traced = jnp.clip(traced, max(own.min, limits.min), min(own.max, limits.max))
+        return jnp.broadcast_to(traced.astype(jnp.int32), (num_experts,))
     places = np.asarray(capacity)
     if not np.issubdtype(places.dtype, np.integer):
         raise ValueError(f"{allowed}, got {capacity!r}")
     if look:
         check_places(capacity)
-    limits = np.iinfo(np.int32)
     return np.broadcast_to(np.clip(places, limits.min, limits.max).astype(np.int32), (num_experts,))
 
 

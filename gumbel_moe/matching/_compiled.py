@@ -67,5 +67,5 @@ def successive_paths(scores: Array, capacity: Array, prices: Array | None = None
     fields = [((n,), jnp.int32), ((k,), scores.dtype), ((), scores.dtype), ((), scores.dtype), ((), jnp.int32)]
     out = [jax.ShapeDtypeStruct(*field) for field in (*fields, ((k, k), scores.dtype))]
     call = jax.ffi.ffi_call(_TARGET.format(bits=jnp.finfo(scores.dtype).bits), out)
-    *match, costs = call(scores, jnp.clip(capacity, 0, n + 1).astype(jnp.int32), prices)  # might be wider than int32
+    *match, costs = call(scores, capacity, prices)
     return match, costs

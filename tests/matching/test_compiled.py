@@ -156,15 +156,6 @@ def test_prices_to_start_from_save_paths_or_are_not_used():
 
 
 @needs_it
-def test_capacities_beyond_int32():
-    with jax.enable_x64(True):
-        s = large_problems.scores("random", 20, 3, 0)
-        match = jax.jit(solve_matching)(s, jnp.array([2**40, 1, 1]))
-        assert np.isfinite(match.value)
-        np.testing.assert_array_equal(np.bincount(match.assignment, minlength=3)[1:] <= 1, True)
-
-
-@needs_it
 def test_any_layout_of_the_scores():
     s = large_problems.scores("random", 60, 5, 0)
     turned = jax.jit(lambda t: solve_matching(t.T, 12).assignment)(s.T)

@@ -46,6 +46,15 @@ def test_vmap_over_capacity(batch):
     np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint32, jnp.int64])
+def test_traced_capacities_of_any_width(dtype):
+    with jax.enable_x64(True):
+        s = jnp.asarray(problems.scores("normal", 20, 3, 0))
+        capacity = jnp.array([jnp.iinfo(dtype).max, 1, 1], dtype)
+        value = jax.jit(solve_matching)(s, capacity).value
+        np.testing.assert_allclose(value, problems.best_value(s, [20, 1, 1]), rtol=1e-9)
+
+
 def test_no_gradient_flows(batch):
     gradient = jax.grad(lambda s: solve_matching(s, 5).value)(batch[0, 0])
     assert (gradient == 0).all()
