@@ -25,7 +25,7 @@ def centre_and_spread(scores: Array, top: Array) -> tuple[Array, Array]:
 def plausible(scores: Array, top: Array, prices: Array) -> Array:
     """The given prices, from 0 and cut off at the largest difference of two scores of a datapoint.
 
-    Optimal prices need not differ by more, and the way back from wild ones is long and costs precision.
+    Without forbidden pairs optimal prices differ by no more; the way back from wild ones is long and costs precision.
     """
     below = scores - top[:, None]
     widest = -jnp.min(jnp.where(below > -jnp.inf, below, 0))

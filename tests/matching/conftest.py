@@ -1,4 +1,4 @@
-"""Both solvers of the matching: small problems go to the compiled one on a CPU, where these tests run."""
+"""Both solvers of the matching: on a CPU, where these tests run, nearly all problems go to the compiled one."""
 
 import jax
 import pytest
