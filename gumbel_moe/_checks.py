@@ -8,13 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
-
-def is_traced(*values: Any) -> bool:
-    """Whether a value is abstract here, so that it cannot be looked at."""
-    return any(isinstance(value, Tracer) for value in values)
+from gumbel_moe._arrays import as_array, as_floats, is_traced
 
 
 def check_matrix(
@@ -25,15 +21,16 @@ def check_matrix(
     Half precision is widened to float32. `integers=True` turns integers to floats instead of refusing them.
     `look=False` leaves the entries to `check_entries`.
     """
-    array = _as_array(value)
+    array = as_floats(name, value) if integers else as_array(name, value)
     if exact_rank is not None and array.ndim != exact_rank:
-        raise ValueError(f"{name} must have shape (n, k), got shape {array.shape}; use jax.vmap for batches")
+        raise ValueError(
+            f"{name} must have shape (n, k), got shape {array.shape}; gumbel_moe.routing.as_one_batch makes one batch "
+            "of leading axes, jax.vmap many"
+        )
     if array.ndim < 2:
         raise ValueError(f"{name} must have shape (..., n, k), at least two axes, got shape {array.shape}")
     if array.shape[-1] == 0:
         raise ValueError(f"{name} must have at least one expert (last axis), got shape {array.shape}")
-    if jnp.issubdtype(array.dtype, jnp.integer) and integers:
-        array = array.astype(jnp.result_type(float))
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating point, got dtype {array.dtype}")
     if jnp.finfo(array.dtype).bits < 32:
@@ -43,12 +40,36 @@ def check_matrix(
     return array
 
 
-def _as_array(value: ArrayLike) -> Array:
-    """`value` as an array that can be looked at, unless it is traced: a constant inside `jit` stays one."""
-    if is_traced(*jax.tree.leaves(value)):
-        return jnp.asarray(value)
+def check_logits(
+    logits: ArrayLike, mask: ArrayLike | None = None, *, exact_rank: int | None = None, look: bool = True
+) -> tuple[Array, Array | None]:
+    """`logits` `(..., n, k)` and the `mask` `(..., n)` of the datapoints that take part.
+
+    The rows of the others, which may hold anything, become 0.
+    """
+    array = check_matrix("logits", logits, exact_rank=exact_rank, look=False)
+    present = check_mask(mask, array.shape[:-1])
+    if present is not None:
+        array = jnp.where(present[..., None], array, 0)
+    if look:
+        check_entries("logits", array)
+    return array, present
+
+
+def check_mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
+    """`mask` as booleans of `shape`, to which it broadcasts; its last axis are the datapoints."""
+    if mask is None:
+        return None
+    array: Any = mask if is_traced(mask) else np.asarray(mask)
+    fits = array.ndim > 0 and array.shape[-1] == shape[-1] and array.ndim <= len(shape)
+    fits = fits and all(size in (1, wanted) for size, wanted in zip(array.shape[::-1], shape[::-1], strict=False))
+    if array.dtype != bool or not fits:
+        raise ValueError(
+            f"mask must be bool of shape {shape}, true for the datapoints that take part, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
     with jax.ensure_compile_time_eval():
-        return jnp.asarray(value)
+        return jnp.broadcast_to(array, shape)
 
 
 @jax.jit
@@ -69,7 +90,8 @@ def check_entries(name: str, array: Array) -> None:
         raise ValueError(f"{name} must not contain +inf; finite values, or -inf for a forbidden expert, are allowed")
     if barred.any():
         where = tuple(int(index) for index in np.argwhere(barred)[0])
-        raise ValueError(f"{name} forbids every expert (-inf) for datapoint {where}")
+        advice = "; a datapoint is left out by mask" if name == "logits" else ""
+        raise ValueError(f"{name} forbids every expert (-inf) for datapoint {where}{advice}")
 
 
 def check_capacity(capacity: ArrayLike, num_experts: int, *, look: bool = True) -> Array | np.ndarray:
@@ -102,15 +124,18 @@ def check_places(capacity: ArrayLike) -> None:
         raise ValueError(f"capacity must be at least 1 for every expert, got {capacity!r}")
 
 
-def check_room(capacity: Array | np.ndarray, num_datapoints: int) -> None:
-    """Raise when the experts together cannot hold the datapoints; a traced capacity cannot be looked at."""
-    if not is_traced(capacity):
-        places = int(np.sum(np.asarray(capacity), dtype=np.int64))
-        if places < num_datapoints:
-            raise ValueError(
-                f"capacity has room for {places} datapoints (sum over {capacity.shape[-1]} experts), "
-                f"but there are {num_datapoints}"
-            )
+def check_room(capacity: Array | np.ndarray, num_datapoints: int, present: Array | None = None) -> None:
+    """Raise when the experts together cannot hold the datapoints, or those `present`; traced numbers are not seen."""
+    if is_traced(capacity, present):
+        return
+    places = int(np.sum(np.asarray(capacity), dtype=np.int64))
+    if present is not None:
+        num_datapoints = int(np.max(np.sum(np.asarray(present), axis=-1), initial=0))
+    if places < num_datapoints:
+        raise ValueError(
+            f"capacity has room for {places} datapoints (sum over {capacity.shape[-1]} experts), "
+            f"but there are {num_datapoints}"
+        )
 
 
 def check_positive_int(name: str, value: Any) -> int:

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import Distribution, constraints
-from numpyro.util import is_prng_key
 
-from gumbel_moe._checks import check_capacity, check_entries, check_matrix, check_places, is_traced
+from gumbel_moe._arrays import as_array, is_traced
+from gumbel_moe._checks import check_capacity, check_entries, check_logits, check_places
+from gumbel_moe._keys import check_key
 from gumbel_moe.distributions._constraints import capacities, logits_matrix
 from gumbel_moe.distributions._discrete_samplers import refuse_discrete_samplers
 
@@ -20,11 +21,20 @@ class AssignmentDistribution(Distribution):
     """Base of the distributions over which expert handles which datapoint."""
 
     arg_constraints: ClassVar[dict[str, Any]] = {"logits": logits_matrix, "capacity": capacities}
+    pytree_data_fields = ("logits", "capacity", "present")
     logits: Array
     capacity: Any
+    present: Array | None  # the argument `mask`, a name that NumPyro has for a method
 
-    def __init__(self, logits: ArrayLike, capacity: ArrayLike, *, validate_args: bool | None = None) -> None:
-        self.logits = check_matrix("logits", logits, look=False)
+    def __init__(
+        self,
+        logits: ArrayLike,
+        capacity: ArrayLike,
+        *,
+        mask: ArrayLike | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.logits, self.present = check_logits(logits, mask, look=False)
         self.capacity = check_capacity(capacity, self.logits.shape[-1], look=False)
         *batch_shape, num_datapoints, _ = self.logits.shape
         super().__init__(tuple(batch_shape), (num_datapoints,), validate_args=validate_args)
@@ -66,20 +76,18 @@ class AssignmentDistribution(Distribution):
         return (*sample_shape, *self.batch_shape, *self.event_shape)
 
     def _check_value(self, value: ArrayLike) -> Array:
-        """`value` as integers, one for every datapoint: a single one must not broadcast. No expert has number `k`."""
-        array = jnp.asarray(value)
+        """`value` as integers, one for every datapoint: a single one must not broadcast. Nothing has number `~k`."""
+        array = as_array("value", value)
         if array.shape[-1:] != self.event_shape:
             raise ValueError(f"value must have shape (..., {self.event_shape[0]}), got shape {array.shape}")
         if jnp.issubdtype(array.dtype, jnp.integer):
             return array
-        return jnp.where(array == jnp.floor(array), array, self.num_experts).astype(jnp.int32)
+        return jnp.where(array == jnp.floor(array), array, ~self.num_experts).astype(jnp.int32)
 
 
-def check_key(key: Array | None) -> Array:
+def check_site_key(key: Array | None) -> Array:
     """`key` if it is a single JAX key; `None` is what a sample site without a seed passes on."""
-    if key is None or not is_prng_key(key):
-        raise TypeError(f"key must be a JAX key such as jax.random.key(0), got {key!r}; models need handlers.seed")
-    return key
+    return check_key(key, hint="; models need handlers.seed")
 
 
 def pick(table: Array, expert: Array) -> Array:

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from gumbel_moe._checks import is_traced
+from gumbel_moe._arrays import is_traced
 
 
 class _Logits(Constraint):
@@ -43,27 +43,36 @@ class _Capacitated(Constraint):
     is_discrete = True
     event_dim = 1
 
-    def __init__(self, capacity: ArrayLike) -> None:
+    def __init__(self, capacity: ArrayLike, present: Array | None = None) -> None:
         self.capacity = capacity
+        self.present = present
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__[1:]}(capacity={self.capacity})"
+        mask = "" if self.present is None else f", mask={self.present}"
+        return f"{type(self).__name__[1:]}(capacity={self.capacity}{mask})"
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
-        return (self.capacity,), (("capacity",), {})
+        return (self.capacity, self.present), (("capacity", "present"), {})
 
     def eq(self, other: object, static: bool = False) -> Any:
-        if type(other) is not type(self):
+        if type(other) is not type(self) or (self.present is None) != (other.present is None):
             return False
-        same = np.shape(self.capacity) == np.shape(other.capacity)
         equal = np if static else jnp
-        return same and equal.array_equal(self.capacity, other.capacity)
+        pairs: list[tuple[Any, Any]] = [(self.capacity, other.capacity)]
+        if self.present is not None:
+            pairs.append((self.present, other.present))
+        if any(np.shape(mine) != np.shape(others) for mine, others in pairs):
+            return False
+        same = [equal.array_equal(mine, others) for mine, others in pairs]
+        return same[0] if len(same) == 1 else same[0] & same[1]
 
     def _in_order(self, prototype: ArrayLike) -> tuple[Array, Array]:
-        """Experts filled one after the other, and which positions are beyond all of them."""
+        """Experts filled one after the other, `k` for who does not take part; and who is beyond all of them."""
         ends = jnp.cumsum(jnp.minimum(jnp.asarray(self.capacity), jnp.shape(prototype)[-1] + 1))
-        position = jnp.broadcast_to(jnp.arange(jnp.shape(prototype)[-1], dtype=jnp.int32), jnp.shape(prototype))
-        return jnp.searchsorted(ends, position, side="right").astype(jnp.int32), position >= ends[-1]
+        present = jnp.ones(jnp.shape(prototype)[-1], bool) if self.present is None else self.present
+        position = jnp.broadcast_to(jnp.cumsum(present, axis=-1, dtype=jnp.int32) - 1, jnp.shape(prototype))
+        expert = jnp.searchsorted(ends, position, side="right").astype(jnp.int32)
+        return jnp.where(present, expert, len(ends)), present & (position >= ends[-1])
 
 
 def expert_loads(expert: Array, num_experts: int, counted: ArrayLike = True) -> Array:
@@ -72,45 +81,50 @@ def expert_loads(expert: Array, num_experts: int, counted: ArrayLike = True) -> 
     return jnp.sum(hit & jnp.asarray(counted)[..., None], axis=-2, dtype=jnp.int32)
 
 
+def takes_part(x: Array, num_experts: int, present: Array | None) -> Array:
+    """Where `x` is right about who takes part: whoever does not has no expert, which is the number `k`."""
+    return (x == num_experts) == (False if present is None else ~present)
+
+
 @jax.jit
-def _is_balanced(x: Array, capacity: Array) -> Array:
+def is_balanced(x: Array, capacity: Array, present: Array | None) -> Array:
     k = capacity.shape[-1]
-    in_range = jnp.all((x >= 0) & (x < k) & (x == jnp.floor(x)), axis=-1)
-    return in_range & jnp.all(expert_loads(x, k) <= capacity, axis=-1)
+    known = (x >= 0) & (x <= k) & (x == jnp.floor(x)) & takes_part(x, k, present)
+    return jnp.all(known, axis=-1) & jnp.all(expert_loads(x, k) <= capacity, axis=-1)
 
 
 @jax.jit
-def is_skipped(x: Array, capacity: Array) -> Array:
+def is_skipped(x: Array, capacity: Array, present: Array | None) -> Array:
     k = capacity.shape[-1]
     kept, expert = x >= 0, jnp.where(x < 0, -1 - x, x)
-    in_range = jnp.all((expert < k) & (x == jnp.floor(x)), axis=-1)
+    known = (x >= -k) & (x <= k) & (x == jnp.floor(x)) & takes_part(x, k, present)
     full = jnp.minimum(expert_loads(expert, k), capacity)
-    return in_range & jnp.all(expert_loads(expert, k, kept) == full, axis=-1)
+    return jnp.all(known, axis=-1) & jnp.all(expert_loads(expert, k, kept) == full, axis=-1)
 
 
-def _seen(check: Callable[[Array, Array], Array], x: ArrayLike, capacity: ArrayLike) -> Array | np.ndarray:
+def _seen(check: Callable[..., Array], x: ArrayLike, on: _Capacitated) -> Array | np.ndarray:
     """The check, in NumPy if nothing is traced: a constant outside the support is then noticed even inside `jit`."""
-    if is_traced(x, capacity):
-        return check(jnp.asarray(x), jnp.asarray(capacity))
+    if is_traced(x, on.capacity, on.present):
+        return check(jnp.asarray(x), jnp.asarray(on.capacity), on.present)
     with jax.ensure_compile_time_eval():
-        return np.asarray(check(jnp.asarray(x), jnp.asarray(capacity)))
+        return np.asarray(check(jnp.asarray(x), jnp.asarray(on.capacity), on.present))
 
 
 class _BalancedAssignment(_Capacitated):
-    """Expert indices with at most `capacity[j]` datapoints at expert `j`."""
+    """Expert indices with at most `capacity[j]` datapoints at expert `j`; `k` for a datapoint that takes no part."""
 
     def __call__(self, x: ArrayLike) -> Array | np.ndarray:
-        return _seen(_is_balanced, x, self.capacity)
+        return _seen(is_balanced, x, self)
 
     def feasible_like(self, prototype: ArrayLike) -> Array:
         return self._in_order(prototype)[0]
 
 
 class _SkippedAssignment(_Capacitated):
-    """Drawn experts, `~j` if skipped: expert `j` keeps exactly `min(drawn, capacity[j])`."""
+    """Drawn experts, `~j` if skipped: expert `j` keeps exactly `min(drawn, capacity[j])`; `k` for who takes no part."""
 
     def __call__(self, x: ArrayLike) -> Array | np.ndarray:
-        return _seen(is_skipped, x, self.capacity)
+        return _seen(is_skipped, x, self)
 
     def feasible_like(self, prototype: ArrayLike) -> Array:
         expert, beyond = self._in_order(prototype)

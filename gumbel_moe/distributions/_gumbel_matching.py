@@ -1,5 +1,6 @@
 """The Gumbel-Matching process: perturb the logits with Gumbel noise, then solve the balanced matching exactly."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,11 +12,13 @@ from numpyro.distributions.util import validate_sample
 
 from gumbel_moe._batch import over_leading_axes
 from gumbel_moe._checks import check_positive, check_positive_int, check_room
-from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_key
+from gumbel_moe._logits import without_constants
+from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_site_key
 from gumbel_moe.distributions._constraints import balanced_assignment
 from gumbel_moe.distributions._gumbel_noise import gumbel_noise
 from gumbel_moe.distributions._matching_log_prob import DEFAULT_DRAWS, Estimate, matching_log_prob
 from gumbel_moe.matching import solve_matching
+from gumbel_moe.matching._absent import capacity_with_absent, with_absent
 from gumbel_moe.matching._exchange import match_and_distances
 
 
@@ -28,22 +31,26 @@ class GumbelMatching(AssignmentDistribution):
 
     It is *not* the Gibbs distribution $P(z) \propto \exp \sum_i a_{i z_i}$ over the feasible assignments.
 
-    A value is `(n,)` int32, the expert of every datapoint. Without a feasible matching (`-inf` logits, or traced
-    capacities that are too small), `sample` raises where it can see it; under `jit` it gives -1 throughout, and
-    conditionals that are NaN.
+    A value is `(n,)` int32, the expert of every datapoint, `k` for one that `mask` leaves out. Without a feasible
+    matching (`-inf` logits, or traced capacities that are too small), `sample` raises where it can see it; under `jit`
+    it gives -1 throughout, and conditionals that are NaN.
 
     **Arguments:**
 
     - `logits`: `(..., n, k)`, unnormalised log-probabilities $a$; leading axes are the batch shape. `-inf` forbids an
       expert for a datapoint.
-    - `capacity`: an int or `(k,)` ints, at least 1, with `sum(capacity) >= n`.
+    - `capacity`: an int or `(k,)` ints, at least 1, with `sum(capacity) >= n`, or at least the number of datapoints
+      that `mask` leaves in.
+    - `mask`: `(..., n)` bool, false for datapoints that take no part, such as padding: they take no place and count
+      nowhere, and their logits may hold anything. By default all take part.
     - `num_draws`, `target_error`: how many price vectors `log_prob` draws for more than three experts, and the standard
       error in nats at which it may stop, as in [`matching_log_prob`][gumbel_moe.distributions.matching_log_prob].
 
     **Raises:** `ValueError` for logits with fewer than two axes, NaN, `+inf` or a datapoint with every expert
-    forbidden, for a capacity that is no positive integer, for capacities that cannot hold `n` datapoints, and when
-    `num_draws` or `target_error` is not positive; `TypeError` for logits that are not floating point. With
-    `validate_args=False`, shapes and dtypes alone are looked at here, and values by `sample` and `log_prob`.
+    forbidden, for a capacity that is no positive integer, for capacities that cannot hold the datapoints, for a mask of
+    another shape or type, and when `num_draws` or `target_error` is not positive; `TypeError` for logits that are not
+    floating point. With `validate_args=False`, shapes and dtypes alone are looked at here, and values by `sample` and
+    `log_prob`.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -69,27 +76,28 @@ class GumbelMatching(AssignmentDistribution):
         logits: ArrayLike,
         capacity: ArrayLike,
         *,
+        mask: ArrayLike | None = None,
         num_draws: int = DEFAULT_DRAWS,
         target_error: float | None = None,
         validate_args: bool | None = None,
     ) -> None:
         self.num_draws = check_positive_int("num_draws", num_draws)
         self.target_error = None if target_error is None else check_positive("target_error", target_error)
-        super().__init__(logits, capacity, validate_args=validate_args)
+        super().__init__(logits, capacity, mask=mask, validate_args=validate_args)
 
     def validate_args(self, strict: bool = True) -> None:
         """As for every assignment distribution; and the experts must have room for all datapoints."""
         super().validate_args(strict)
-        check_room(self.capacity, self.event_shape[0])
+        check_room(self.capacity, self.event_shape[0], self.present)
 
     @assignment_support
     def support(self) -> Constraint:
         """Assignments in which no expert holds more than its capacity."""
-        return balanced_assignment(self.capacity)
+        return balanced_assignment(self.capacity, self.present)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws of shape `sample_shape + batch_shape + (n,)`, int32."""
-        return solve_matching(self._perturbed(key, sample_shape), self.capacity).assignment
+        return solve_matching(*self._perturbed(key, sample_shape)).assignment
 
     def sample_with_conditionals(self, key: Array, sample_shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
         r"""Draws, and each datapoint's distribution given the noise of all the others.
@@ -101,11 +109,11 @@ class GumbelMatching(AssignmentDistribution):
         is the one at fixed distances.
 
         **Returns:** `value` of shape `sample_shape + batch_shape + (n,)`, the same draws as `sample`, and `log_q` in
-        nats, of the same shape with a last axis of `k`.
+        nats, of the same shape with a last axis of `k`; `-inf` for datapoints that are left out.
         """
-        scores = self._perturbed(key, sample_shape)
-        match, distances = match_and_distances(scores, self.capacity)
-        return match.assignment, _conditionals(self.logits, distances, match.assignment)
+        match, distances = match_and_distances(*self._perturbed(key, sample_shape))
+        capacity = jnp.asarray(self.capacity)
+        return match.assignment, _conditionals(self.logits, capacity, self.present, distances, match.assignment)
 
     @validate_sample
     def log_prob(self, value: ArrayLike) -> Array:
@@ -161,18 +169,39 @@ class GumbelMatching(AssignmentDistribution):
     def _estimate(self, value: ArrayLike, key: Array | None = None) -> Estimate:
         value = self._check_value(value)
         return matching_log_prob(
-            self.logits, value, self.capacity, num_draws=self.num_draws, target_error=self.target_error, key=key
+            self.logits,
+            value,
+            self.capacity,
+            mask=self.present,
+            num_draws=self.num_draws,
+            target_error=self.target_error,
+            key=key,
         )
 
-    def _perturbed(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+    def _perturbed(self, key: Array, sample_shape: tuple[int, ...]) -> tuple[Array, Any]:
+        """Scores and capacities of the matching."""
+        key, n = check_site_key(key), self.event_shape[0]
+        check_room(self.capacity, n, self.present)
         shape = (*self._shape(sample_shape), self.num_experts)
-        return jax.lax.stop_gradient(self.logits) + gumbel_noise(check_key(key), shape, self.logits.dtype)
+        scores = _perturbed(key, self.logits, jnp.asarray(self.capacity), self.present, shape)
+        if self.present is None:
+            return scores, self.capacity
+        return scores, capacity_with_absent(self.capacity, n)
+
+
+@partial(jax.jit, static_argnames="shape")
+def _perturbed(key: Array, logits: Array, capacity: Array, present: Array | None, shape: tuple[int, ...]) -> Array:
+    logits = jax.lax.stop_gradient(without_constants(logits, capacity, present))
+    scores = logits + gumbel_noise(key, shape, logits.dtype)
+    return scores if present is None else with_absent(scores, present)
 
 
 @jax.jit
-def _conditionals(logits: Array, distances: Array, value: Array) -> Array:
-    cost = over_leading_axes(lambda d, z: d.T[z], (2, 1), distances, value)
-    return jax.nn.log_softmax(logits - cost, axis=-1)
+def _conditionals(logits: Array, capacity: Array, present: Array | None, distances: Array, value: Array) -> Array:
+    k = logits.shape[-1]
+    cost = over_leading_axes(lambda d, z: d.T[z], (2, 1), distances[..., :k, :k], value)
+    log_q = jax.nn.log_softmax(without_constants(logits, capacity, present) - cost, axis=-1)
+    return log_q if present is None else jnp.where(present[..., None], log_q, -jnp.inf)
 
 
 def _check_draws(draws: Any) -> int:

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from gumbel_moe._arrays import as_array
 from gumbel_moe._batch import over_leading_axes
-from gumbel_moe._checks import check_capacity, check_matrix, check_positive, check_positive_int, check_room
+from gumbel_moe._checks import check_capacity, check_logits, check_positive, check_positive_int, check_room
+from gumbel_moe._keys import check_key
 from gumbel_moe.distributions._price_integral import by_quadrature, by_sampling, price_problem
 
 DEFAULT_DRAWS = 512
@@ -32,6 +34,7 @@ def matching_log_prob(
     assignment: ArrayLike,
     capacity: ArrayLike,
     *,
+    mask: ArrayLike | None = None,
     num_draws: int = DEFAULT_DRAWS,
     target_error: float | None = None,
     key: Array | None = None,
@@ -61,7 +64,9 @@ def matching_log_prob(
 
     - `logits`: `(..., n, k)`; `-inf` forbids an expert for a datapoint.
     - `assignment`: `(..., n)` integers. Leading axes broadcast against those of `logits`.
-    - `capacity`: an int, or `(k,)` ints, at least 1; `sum(capacity) >= n`.
+    - `capacity`: an int, or `(k,)` ints, at least 1; `sum(capacity) >= n`, or what the mask leaves of `n`.
+    - `mask`: `(..., n)` bool, false for datapoints that take no part: their assignment is `k`, their logits may hold
+      anything. By default all take part.
     - `num_draws`: price vectors to draw, rounded up to a multiple of 32. For `k <= 3` it has no effect.
     - `target_error`: stop drawing as soon as the standard error, in nats, is at most this; `num_draws` is the limit.
       Every assignment then draws at least 32. Under `vmap` all draws are made, and those beyond the target are
@@ -73,7 +78,8 @@ def matching_log_prob(
     the value is `-inf` and the error 0. NaN or `+inf` logits under `jit` give NaN.
 
     **Raises:** `ValueError` or `TypeError` as [`GumbelMatching`][gumbel_moe.distributions.GumbelMatching] does,
-    `ValueError` when `assignment` does not end in `n` integers, or `num_draws` or `target_error` is not positive.
+    `ValueError` when `assignment` does not end in `n` integers, `mask` has another shape or type, or `num_draws` or
+    `target_error` is not positive.
 
     ```python
     >>> import jax.numpy as jnp
@@ -86,10 +92,10 @@ def matching_log_prob(
 
     Reference: derived on the documentation's page *The probability of a matching*.
     """
-    logits = check_matrix("logits", logits)
+    logits, present = check_logits(logits, mask)
     capacity = check_capacity(capacity, logits.shape[-1])
-    check_room(capacity, logits.shape[-2])
-    assignment = jnp.asarray(assignment)
+    check_room(capacity, logits.shape[-2], present)
+    assignment = as_array("assignment", assignment)
     if assignment.shape[-1:] != logits.shape[-2:-1] or not jnp.issubdtype(assignment.dtype, jnp.integer):
         expected = f"(..., {logits.shape[-2]})"
         raise ValueError(
@@ -98,36 +104,52 @@ def matching_log_prob(
     num_draws = check_positive_int("num_draws", num_draws)
     if target_error is not None:
         target_error = check_positive("target_error", target_error)
-    key = jax.random.key(0) if key is None else key
-    return _estimate(logits, assignment, jnp.asarray(capacity), key, num_draws, target_error)
+    key = jax.random.key(0) if key is None else check_key(key)
+    return _estimate(logits, assignment, jnp.asarray(capacity), present, key, num_draws, target_error)
 
 
 @partial(jax.jit, static_argnames=("num_draws", "target_error"))
 def _estimate(
-    logits: Array, assignment: Array, capacity: Array, key: Array, num_draws: int, target_error: float | None
+    logits: Array,
+    assignment: Array,
+    capacity: Array,
+    present: Array | None,
+    key: Array,
+    num_draws: int,
+    target_error: float | None,
 ) -> Estimate:
     batch = jnp.broadcast_shapes(logits.shape[:-2], assignment.shape[:-1])
-    logits = jnp.broadcast_to(logits, (*batch, *logits.shape[-2:]))
-    assignment = jnp.broadcast_to(assignment, (*batch, assignment.shape[-1])).astype(jnp.int32)
+    n, k = logits.shape[-2:]
+    problems = (
+        jnp.broadcast_to(logits, (*batch, n, k)),
+        jnp.broadcast_to(assignment.astype(jnp.int32), (*batch, n)),
+        jnp.broadcast_to(True if present is None else present, (*batch, n)),
+    )
 
-    def one(a: Array, z: Array) -> Estimate:
-        return _estimate_one(a, z, capacity, key, num_draws, target_error)
+    def one(logits: Array, assignment: Array, present: Array) -> Estimate:
+        return _estimate_one(logits, assignment, present, capacity, key, num_draws, target_error)
 
     if math.prod(batch) <= _LANES:
-        return over_leading_axes(one, (2, 1), logits, assignment)
-    flat = logits.reshape(-1, *logits.shape[-2:]), assignment.reshape(-1, assignment.shape[-1])
-    estimate = jax.lax.map(lambda pair: one(*pair), flat, batch_size=_LANES)
+        return over_leading_axes(one, (2, 1, 1), *problems)
+    flat = [x.reshape(-1, *x.shape[len(batch) :]) for x in problems]
+    estimate = jax.lax.map(lambda problem: one(*problem), flat, batch_size=_LANES)
     return jax.tree.map(lambda x: x.reshape(batch), estimate)
 
 
 def _estimate_one(
-    logits: Array, assignment: Array, capacity: Array, key: Array, num_draws: int, target_error: float | None
+    logits: Array,
+    assignment: Array,
+    present: Array,
+    capacity: Array,
+    key: Array,
+    num_draws: int,
+    target_error: float | None,
 ) -> Estimate:
     n, k = logits.shape
     if n == 0:
         return Estimate(jnp.zeros((), logits.dtype), jnp.zeros((), logits.dtype))
     sound = jnp.all(logits < jnp.inf) & jnp.all(jnp.any(logits > -jnp.inf, axis=1))
-    problem = price_problem(jnp.where(sound, logits, 0), assignment, capacity)
+    problem = price_problem(jnp.where(sound, logits, 0), assignment, capacity, present)
     if k == 1:
         value, error = jnp.zeros((), logits.dtype), jnp.zeros((), logits.dtype)
     elif k <= _BY_QUADRATURE:

@@ -10,8 +10,10 @@ from jax.typing import ArrayLike
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import validate_sample
 
+from gumbel_moe._arrays import as_array
 from gumbel_moe._batch import over_leading_axes
-from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_key, pick
+from gumbel_moe._logits import centred
+from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_site_key, pick
 from gumbel_moe.distributions._constraints import expert_loads, is_skipped, skipped_assignment
 
 
@@ -25,7 +27,7 @@ class SkipAssignment(AssignmentDistribution):
     $$\log P = \sum_i \log p_{i z_i} - \sum_j \log \binom{n_j}{\min(n_j, c_j)} .$$
 
     A value is `(n,)` int32: `j` for a datapoint kept by expert `j`, `~j` (that is `-1 - j`) for one that drew `j` and
-    was skipped.
+    was skipped, `k` for one that `mask` leaves out.
 
     **Arguments:**
 
@@ -33,10 +35,12 @@ class SkipAssignment(AssignmentDistribution):
       expert for a datapoint.
     - `capacity`: an int or `(k,)` ints, at least 1: how many datapoints each expert may keep. Their sum may be below
       `n`.
+    - `mask`: `(..., n)` bool, false for datapoints that take no part, such as padding: they take no place and count
+      nowhere, and their logits may hold anything. By default all take part.
 
     **Raises:** `ValueError` for logits with fewer than two axes, NaN, `+inf` or a datapoint with every expert
-    forbidden, and for a capacity that is no positive integer; `TypeError` for logits that are not floating point. With
-    `validate_args=False`, shapes and dtypes alone are looked at.
+    forbidden, for a capacity that is no positive integer, and a mask of another shape or type; `TypeError` for logits
+    that are not floating point. With `validate_args=False`, shapes and dtypes alone are looked at.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -57,29 +61,31 @@ class SkipAssignment(AssignmentDistribution):
     @assignment_support
     def support(self) -> Constraint:
         """Values in which every expert keeps exactly `min(drawn, capacity)`."""
-        return skipped_assignment(self.capacity)
+        return skipped_assignment(self.capacity, self.present)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws of shape `sample_shape + batch_shape + (n,)`, int32."""
-        return _draw(check_key(key), self.logits, jnp.asarray(self.capacity), self._shape(sample_shape))
+        key, shape = check_site_key(key), self._shape(sample_shape)
+        return _draw(key, self.logits, jnp.asarray(self.capacity), self.present, shape)
 
     @validate_sample
     def log_prob(self, value: ArrayLike) -> Array:
         """Log-probability in nats, `(...)`; `-inf` outside the support."""
         value = self._check_value(value)
-        possible = is_skipped(value, jnp.asarray(self.capacity))
+        possible = is_skipped(value, jnp.asarray(self.capacity), self.present)
         return jnp.where(possible, _log_prob(self.logits, value), -jnp.inf)
 
     def expert(self, value: ArrayLike) -> Array:
-        """The expert that every datapoint drew, kept or skipped: `(..., n)`."""
-        return _expert(jnp.asarray(value))
+        """The expert that every datapoint drew, kept or skipped, `k` for one that is left out: `(..., n)`."""
+        return _expert(as_array("value", value))
 
     def kept(self, value: ArrayLike) -> Array:
         """Whether every datapoint was kept: `(..., n)` bool."""
-        return jnp.asarray(value) >= 0
+        array = as_array("value", value)
+        return (array >= 0) & (array < self.num_experts)
 
     def importance_weights(self, value: ArrayLike) -> Array:
-        r"""Weights $w_i = n_{z_i} / \min(n_{z_i}, c_{z_i})$ of the kept, 0 for the skipped: `(..., n)`.
+        r"""Weights $w_i = n_{z_i} / \min(n_{z_i}, c_{z_i})$ of the kept, 0 for all others: `(..., n)`.
 
         They make the process unbiased: $E[w_i 1(z_i = j)] = p_{ij}$ for every datapoint and expert.
         """
@@ -88,12 +94,14 @@ class SkipAssignment(AssignmentDistribution):
 
 
 @partial(jax.jit, static_argnames="shape")
-def _draw(key: Array, logits: Array, capacity: Array, shape: tuple[int, ...]) -> Array:
+def _draw(key: Array, logits: Array, capacity: Array, present: Array | None, shape: tuple[int, ...]) -> Array:
     draw_key, order_key = jax.random.split(key)
-    expert = jax.random.categorical(draw_key, logits, axis=-1, shape=shape).astype(jnp.int32)
+    expert = jax.random.categorical(draw_key, centred(logits), axis=-1, shape=shape).astype(jnp.int32)
+    if present is not None:
+        expert = jnp.where(present, expert, logits.shape[-1])
     priority = jax.random.bits(order_key, shape)
     kept = over_leading_axes(lambda z, order: _keep_first(z, order, capacity), (1, 1), expert, priority)
-    return jnp.where(kept, expert, ~expert)
+    return jnp.where(kept | (expert == logits.shape[-1]), expert, ~expert)
 
 
 def _expert(value: Array) -> Array:
@@ -106,7 +114,8 @@ def _log_prob(logits: Array, value: Array) -> Array:
     k = logits.shape[-1]
     expert = _expert(value)
     drawn, kept = expert_loads(expert, k), expert_loads(expert, k, value >= 0)
-    choice = jnp.sum(pick(jax.nn.log_softmax(logits, axis=-1), expert), axis=-1)
+    own = pick(jax.nn.log_softmax(logits, axis=-1), expert)
+    choice = jnp.sum(jnp.where(expert < k, own, 0), axis=-1)
     return choice - jnp.sum(_log_binomial(drawn, kept, value.shape[-1], logits.dtype), axis=-1)
 
 

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._checks import check_matrix
+from gumbel_moe._arrays import as_array
+from gumbel_moe._checks import check_logits
 
 
-def exact_loss(logits: ArrayLike, all_losses: ArrayLike) -> Array:
+def exact_loss(logits: ArrayLike, all_losses: ArrayLike, *, mask: ArrayLike | None = None) -> Array:
     r"""The mean expected loss $\frac1n \sum_i \sum_j p_{ij} f_{ij}$ with $p_i = \mathrm{softmax}(a_i)$, by enumeration.
 
     Its gradient is what [`score_function_loss`][gumbel_moe.estimators.score_function_loss] estimates.
@@ -17,8 +18,9 @@ def exact_loss(logits: ArrayLike, all_losses: ArrayLike) -> Array:
 
     - `logits`: `(..., n, k)`; `-inf` forbids an expert for a datapoint, whose loss there is then ignored.
     - `all_losses`: `(..., n, k)`, the loss of every datapoint under every expert.
+    - `mask`: `(..., n)` bool, false for datapoints that count nowhere, whatever their logits and losses hold.
 
-    **Returns:** `(...)`, the mean over datapoints.
+    **Returns:** `(...)`, the mean over the datapoints that count.
 
     **Raises:** `ValueError` when the shapes differ or the logits have fewer than two axes, NaN or `+inf`; `TypeError`
     when the logits are not floating point.
@@ -31,9 +33,15 @@ def exact_loss(logits: ArrayLike, all_losses: ArrayLike) -> Array:
 
     ```
     """
-    logits = check_matrix("logits", logits)
-    all_losses = jnp.asarray(all_losses)
+    logits, present = check_logits(logits, mask)
+    all_losses = as_array("all_losses", all_losses)
     if all_losses.shape != logits.shape:
         raise ValueError(f"all_losses must have the shape of logits, {logits.shape}, got {all_losses.shape}")
-    possible = jnp.where(jnp.isneginf(logits), 0, all_losses)
-    return jnp.mean(jnp.sum(jax.nn.softmax(logits, axis=-1) * possible, axis=-1), axis=-1)
+    counted = ~jnp.isneginf(logits)
+    if present is not None:
+        counted = counted & present[..., None]
+    possible = jnp.where(counted, all_losses, 0)
+    losses = jnp.sum(jax.nn.softmax(logits, axis=-1) * possible, axis=-1)
+    if present is None:
+        return jnp.mean(losses, axis=-1)
+    return jnp.sum(losses, axis=-1) / jnp.maximum(jnp.sum(present, axis=-1), 1).astype(losses.dtype)

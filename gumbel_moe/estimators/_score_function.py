@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from gumbel_moe._arrays import as_array
 from gumbel_moe.estimators._surrogate import gradient_only
 from gumbel_moe.routing import Routing
 
@@ -12,7 +13,7 @@ from gumbel_moe.routing import Routing
 def score_function_loss(routing: Routing, losses: ArrayLike, baseline: ArrayLike | None = None) -> Array:
     r"""A scalar whose value estimates the mean loss and whose gradient estimates its gradient, both without bias.
 
-    The objective is the mean of the expected losses, with no capacity in it:
+    The objective is the mean of the expected losses, with no capacity in it, over the datapoints that take part:
     $J = \frac1n \sum_i \sum_j p_{ij} f_{ij}$. For a draw with $E[w_i 1(z_i = j)] = p_{ij}$, the value is
     $\frac1n \sum_i w_i f_{i z_i}$ and the gradient is
 
@@ -25,8 +26,8 @@ def score_function_loss(routing: Routing, losses: ArrayLike, baseline: ArrayLike
 
     - `routing`: a [`Routing`][gumbel_moe.routing.Routing] of one of the weighted routers (independent, skip,
       Gumbel-Matching). With any other router the result is that router's own loss with a score-function term, biased.
-    - `losses`: `(n,)`, the loss of every datapoint under its expert, differentiable. Entries of skipped datapoints are
-      ignored, whatever they hold.
+    - `losses`: `(n,)`, the loss of every datapoint under its expert, differentiable. Entries of datapoints that were
+      skipped or left out are ignored, whatever they hold.
     - `baseline`: what to subtract from the losses in the score term, treated as a constant; it must not depend on the
       draw that made `routing`. A scalar or `(n,)`: one value per datapoint. `(n, k)`: one per datapoint and expert;
       then $b_{i z_i}$ is subtracted and $\sum_j b_{ij} \nabla p_{ij}$ added, so that the estimate stays unbiased.
@@ -57,10 +58,10 @@ def score_function_loss(routing: Routing, losses: ArrayLike, baseline: ArrayLike
     if not isinstance(routing, Routing):
         raise TypeError(f"routing must be a Routing with one expert per datapoint, got {type(routing).__name__}")
     n, k = routing.log_probs.shape[-2:]
-    losses = jnp.asarray(losses)
+    losses = as_array("losses", losses)
     if losses.shape != (n,):
         raise ValueError(f"losses must have shape ({n},), one per datapoint, got {losses.shape}")
-    baseline = jnp.zeros((), losses.dtype) if baseline is None else jnp.asarray(baseline)
+    baseline = jnp.zeros((), losses.dtype) if baseline is None else as_array("baseline", baseline)
     if baseline.shape not in ((), (n,), (n, k)):
         raise ValueError(f"baseline must be a scalar or have shape ({n},) or ({n}, {k}), got {baseline.shape}")
 
@@ -68,9 +69,11 @@ def score_function_loss(routing: Routing, losses: ArrayLike, baseline: ArrayLike
     losses = jnp.where(routing.kept, losses, 0)
     weight, baseline = stop(routing.weight), stop(baseline)
     if baseline.ndim == 2:
-        subtracted = jnp.take_along_axis(baseline, routing.expert[:, None], axis=1)[:, 0]
+        baseline = jnp.where(routing.mask[:, None], baseline, 0)
+        own = jnp.clip(routing.expert, 0, k - 1)
+        subtracted = jnp.take_along_axis(baseline, own[:, None], axis=1)[:, 0]
         added = jnp.sum(baseline * gradient_only(jnp.exp(routing.log_probs)), axis=1)
     else:
-        subtracted, added = baseline, 0.0
+        subtracted, added = jnp.where(routing.mask, baseline, 0), 0.0
     score = stop(weight * (losses - subtracted)) * gradient_only(routing.log_prob)
-    return jnp.mean(weight * losses + score + added)
+    return jnp.sum(weight * losses + score + added) / jnp.maximum(jnp.sum(routing.mask), 1).astype(losses.dtype)

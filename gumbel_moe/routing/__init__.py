@@ -2,11 +2,13 @@
 
 from gumbel_moe.routing._balance_loss import load_balancing_loss
 from gumbel_moe.routing._base import BaseRouter
+from gumbel_moe.routing._capacity_for import capacity_for
 from gumbel_moe.routing._dispatch import combine, dispatch
 from gumbel_moe.routing._expert_choice import ExpertChoiceRouter
 from gumbel_moe.routing._gumbel_matching import GumbelMatchingRouter
 from gumbel_moe.routing._independent import IndependentRouter
 from gumbel_moe.routing._loss_free import LossFreeRouter
+from gumbel_moe.routing._one_batch import as_one_batch
 from gumbel_moe.routing._quantile import QuantileBalancingRouter
 from gumbel_moe.routing._record import ExpertChoiceRouting, Routing, load
 from gumbel_moe.routing._sinkhorn import SinkhornRouter
@@ -25,6 +27,8 @@ __all__ = [
     "SinkhornRouter",
     "SkipRouter",
     "SwitchRouter",
+    "as_one_batch",
+    "capacity_for",
     "combine",
     "dispatch",
     "load",

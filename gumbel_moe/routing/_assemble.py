@@ -4,20 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
-from gumbel_moe._checks import check_matrix, is_traced
+from gumbel_moe._arrays import is_traced
 from gumbel_moe.routing._record import Routing
 
 
-def check_logits(logits: ArrayLike) -> Array:
-    """`logits` as a floating-point array `(n, k)`."""
-    return check_matrix("logits", logits, exact_rank=2)
-
-
 def choose(table: Array, expert: Array) -> Array:
-    """`table[i, expert[i]]`, the index clipped: entries of datapoints with expert -1 mean nothing."""
-    return jnp.take_along_axis(table, jnp.maximum(expert, 0)[:, None], axis=1)[:, 0]
+    """`table[i, expert[i]]`, the index clipped: entries of datapoints with expert -1 or `k` mean nothing."""
+    return jnp.take_along_axis(table, jnp.clip(expert, 0, table.shape[1] - 1)[:, None], axis=1)[:, 0]
 
 
 def positions(expert: Array, counted: Array, num_experts: int) -> Array:
@@ -42,6 +36,7 @@ def check_feasible(routing: Routing) -> Routing:
 def assemble(
     logits: Array,
     expert: Array,
+    present: Array | None,
     *,
     gate: Array | None = None,
     kept: Array | None = None,
@@ -58,7 +53,7 @@ def assemble(
     weight = jnp.where(kept, ones if weight is None else weight, 0)
     # The logits' own NaN stays in the sums of `log_softmax`; other values could lose it on the way.
     failed = failed | (expert < 0) | jnp.isnan(log_probs).any(axis=1)
-    return Routing(
+    routing = Routing(
         expert=expert,
         kept=kept,
         weight=jax.lax.stop_gradient(jnp.where(failed, jnp.nan, weight)),
@@ -66,12 +61,30 @@ def assemble(
         gate=jnp.where(failed, jnp.nan, ones if gate is None else gate),
         log_probs=log_probs,
     )
+    return routing if present is None else _without_absent(routing, present)
+
+
+def _without_absent(routing: Routing, present: Array) -> Routing:
+    return Routing(
+        expert=jnp.where(present, routing.expert, routing.log_probs.shape[1]),
+        kept=routing.kept & present,
+        weight=jnp.where(present, routing.weight, 0),
+        log_prob=jnp.where(present, routing.log_prob, 0),
+        gate=jnp.where(present, routing.gate, 0),
+        log_probs=without_absent(routing.log_probs, present),
+    )
+
+
+def without_absent(log_probs: Array, present: Array | None) -> Array:
+    """`log_probs` `(n, k)` with no expert for datapoints that take no part."""
+    return log_probs if present is None else jnp.where(present[:, None], log_probs, -jnp.inf)
 
 
 def first_come(
     logits: Array,
     expert: Array,
     places: Array,
+    present: Array | None,
     *,
     gate: Array | None = None,
     failed: Array | bool = False,
@@ -80,11 +93,10 @@ def first_come(
 
     The gate is the probability of the chosen expert, unless given. Weights are 1, and 0 for the dropped.
     """
-    everyone = jnp.ones(expert.shape, bool)
-    kept = positions(expert, everyone, logits.shape[1]) < places[expert]
-    routing = assemble(logits, expert, kept=kept, failed=failed)
-    gate = jnp.exp(routing.log_prob) if gate is None else jnp.where(jnp.isnan(routing.log_prob), jnp.nan, gate)
-    return routing._replace(gate=gate)
+    queueing = jnp.ones(expert.shape, bool) if present is None else present
+    kept = positions(expert, queueing, logits.shape[1]) < places[expert]
+    gate = jnp.exp(choose(jax.nn.log_softmax(logits, axis=1), expert)) if gate is None else gate
+    return assemble(logits, expert, present, gate=gate, kept=kept, failed=failed)
 
 
 def best_expert(scores: Array) -> Array:

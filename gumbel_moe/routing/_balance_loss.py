@@ -13,8 +13,9 @@ def load_balancing_loss(routing: Routing | ExpertChoiceRouting) -> Array:
 
     $$k \sum_j f_j P_j, \qquad f_j = \frac1n \#\{i : \arg\max_l p_{il} = j\}, \qquad P_j = \frac1n \sum_i p_{ij},$$
 
-    1 when both are uniform. $f$ counts the best expert of every datapoint before any is dropped, and is constant for
-    the gradient, which flows through $P$. Multiply by a small factor (0.01 in the paper) and add to the loss.
+    1 when both are uniform, over the datapoints that take part. $f$ counts the best expert of every datapoint before
+    any is dropped, and is constant for the gradient, which flows through $P$. Multiply by a small factor (0.01 in the
+    paper) and add to the loss.
 
     **Arguments:**
 
@@ -34,8 +35,10 @@ def load_balancing_loss(routing: Routing | ExpertChoiceRouting) -> Array:
     Reference: W. Fedus, B. Zoph, N. Shazeer, arXiv 2101.03961 (2021), equations 4 to 6, without the factor alpha.
     """
     log_probs = routing.log_probs
-    n, k = log_probs.shape
-    chosen = count(best_expert(jax.lax.stop_gradient(log_probs)), k)
-    fraction = chosen.astype(log_probs.dtype) / max(n, 1)
-    mean = jnp.sum(jnp.exp(log_probs), axis=0) / max(n, 1)
+    present = routing.mask
+    k = log_probs.shape[1]
+    n = jnp.maximum(jnp.sum(present), 1).astype(log_probs.dtype)
+    chosen = count(best_expert(jax.lax.stop_gradient(log_probs)), k, present)
+    fraction = chosen.astype(log_probs.dtype) / n
+    mean = jnp.sum(jnp.exp(log_probs), axis=0) / n
     return k * jnp.sum(fraction * mean)

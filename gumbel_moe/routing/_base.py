@@ -8,9 +8,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._checks import check_room
+from gumbel_moe._checks import check_logits, check_room
 from gumbel_moe.matching import solve_matching
-from gumbel_moe.routing._assemble import assemble, check_feasible, check_logits, choose
+from gumbel_moe.matching._absent import capacity_with_absent, with_absent
+from gumbel_moe.routing._assemble import assemble, check_feasible, choose
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
 
@@ -29,8 +30,8 @@ class BaseRouter(CapacitatedRouter):
 
     - `capacity`: an int or `(k,)` ints, at least 1, with `sum(capacity) >= n`.
 
-    A call takes a JAX `key` (not used) and `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) and returns a
-    [`Routing`][gumbel_moe.routing.Routing].
+    A call takes a JAX `key` (not used), `logits` `(n, k)` (`-inf` forbids an expert for a datapoint), and optionally a
+    `mask` `(n,)` bool, false for datapoints that take no part; it returns a [`Routing`][gumbel_moe.routing.Routing].
 
     **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, for capacities that
     cannot hold `n` datapoints, for logits without exactly two axes, NaN, `+inf`, a datapoint with every expert
@@ -50,14 +51,18 @@ class BaseRouter(CapacitatedRouter):
     Sparse Models*, arXiv 2103.16716 (2021), section 3.
     """
 
-    def __call__(self, key: Array, logits: ArrayLike) -> Routing:
+    def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """The [`Routing`][gumbel_moe.routing.Routing] of `logits` `(n, k)`."""
-        logits = check_logits(logits)
-        check_room(self._places(logits.shape[1]), logits.shape[0])
-        return check_feasible(_route(logits, self.capacity))
+        logits, present = check_logits(logits, mask, exact_rank=2)
+        check_room(self._places(logits.shape[1]), logits.shape[0], present)
+        return check_feasible(_route(logits, present, self.capacity))
 
 
 @partial(jax.jit, static_argnames="capacity")
-def _route(logits: Array, capacity: int | tuple[int, ...]) -> Routing:
-    expert = solve_matching(jax.lax.stop_gradient(logits), np.asarray(capacity)).assignment
-    return assemble(logits, expert, gate=jax.nn.sigmoid(choose(logits, expert)))
+def _route(logits: Array, present: Array | None, capacity: int | tuple[int, ...]) -> Routing:
+    n, k = logits.shape
+    scores, places = jax.lax.stop_gradient(logits), np.broadcast_to(np.asarray(capacity), k)
+    if present is not None:
+        scores, places = with_absent(scores, present), capacity_with_absent(places, n)
+    expert = solve_matching(scores, places).assignment
+    return assemble(logits, expert, present, gate=jax.nn.sigmoid(choose(logits, expert)))

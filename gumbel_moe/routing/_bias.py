@@ -9,8 +9,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._checks import check_positive_int, is_traced
-from gumbel_moe.routing._assemble import best_expert, check_logits, first_come
+from gumbel_moe._arrays import as_array, is_traced
+from gumbel_moe._checks import check_logits, check_positive_int
+from gumbel_moe.routing._assemble import best_expert, choose, first_come
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
 
@@ -22,13 +23,15 @@ class BiasRouter(CapacitatedRouter, abc.ABC):
         """The bias to start with: `(num_experts,)` zeros."""
         return jnp.zeros(check_positive_int("num_experts", num_experts))
 
-    def __call__(self, key: Array, logits: ArrayLike, bias: ArrayLike | None = None) -> Routing:
+    def __call__(
+        self, key: Array, logits: ArrayLike, bias: ArrayLike | None = None, *, mask: ArrayLike | None = None
+    ) -> Routing:
         """The [`Routing`][gumbel_moe.routing.Routing] of `logits` `(n, k)` under `bias` `(k,)`, zero if None."""
-        logits = check_logits(logits)
-        return self._route(logits, check_bias(bias, logits), self._places(logits.shape[1]))
+        logits, present = check_logits(logits, mask, exact_rank=2)
+        return self._route(logits, check_bias(bias, logits), self._places(logits.shape[1]), present)
 
     @abc.abstractmethod
-    def _route(self, logits: Array, bias: Array, places: Array) -> Routing:
+    def _route(self, logits: Array, bias: Array, places: Array, present: Array | None) -> Routing:
         """The routing of logits and a bias that have been checked."""
 
 
@@ -37,7 +40,7 @@ def check_bias(bias: ArrayLike | None, scores: Array) -> Array:
     num_experts = scores.shape[1]
     if bias is None:
         return jnp.zeros(num_experts, scores.dtype)
-    array = jnp.asarray(bias)
+    array = as_array("bias", bias)
     if array.shape != (num_experts,) or not jnp.issubdtype(array.dtype, jnp.floating):
         got = f"{array.dtype} of shape {array.shape}"
         raise ValueError(f"bias must be floats of shape ({num_experts},), one per expert, got {got}")
@@ -64,9 +67,11 @@ def biased(scores: Array, log_probs: Array, bias: Array) -> Array:
     return jnp.where(jnp.isneginf(log_probs), -jnp.inf, scores + bias.astype(scores.dtype))
 
 
-def route_by_bias(logits: Array, scores: Array, gate: Array, bias: Array, places: Array) -> Routing:
+def route_by_bias(
+    logits: Array, scores: Array, gate: Array, bias: Array, places: Array, present: Array | None
+) -> Routing:
     """Every datapoint to the best expert by `scores + bias`; `gate` `(n, k)` has the factor for every expert."""
     selection = biased(jax.lax.stop_gradient(scores), logits, bias)
     expert = best_expert(selection)
-    own_gate = jnp.take_along_axis(gate, expert[:, None], axis=1)[:, 0]
-    return first_come(logits, expert, places, gate=own_gate, failed=jnp.isnan(selection).any(axis=1))
+    failed = jnp.isnan(selection).any(axis=1)
+    return first_come(logits, expert, places, present, gate=choose(gate, expert), failed=failed)

@@ -6,8 +6,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from gumbel_moe._checks import check_capacity, is_traced
+from gumbel_moe._arrays import is_traced
+from gumbel_moe._checks import check_capacity
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,15 @@ class CapacitatedRouter:
         """`(k,)` int32 capacities, in NumPy; raises when there are not `num_experts` of them."""
         return np.asarray(check_capacity(np.asarray(self.capacity), num_experts))
 
-    def _fair_loads(self, num_datapoints: int, num_experts: int) -> Any:
-        """`(k,)` the datapoints divided among the experts in proportion to their capacities, in NumPy."""
+    def _fair_loads(self, num_datapoints: int, num_experts: int, present: Array | None = None) -> Any:
+        """`(k,)` the datapoints, or those `present`, divided among the experts in proportion to their capacities."""
         places = self._places(num_experts).astype(np.float64)
-        # Exact in double precision where it is a whole number, and only then rounded to the width in use.
-        return (num_datapoints * places / places.sum()).astype(jnp.result_type(float))
+        if present is None:
+            # Exact in double precision where it is a whole number, and only then rounded to the width in use.
+            return (num_datapoints * places / places.sum()).astype(jnp.result_type(float))
+        shares = np.gcd.reduce(places.astype(np.int64))
+        small = (places / shares).astype(jnp.result_type(float))
+        return jnp.sum(present).astype(small.dtype) * small / small.sum()
 
 
 def _fixed(capacity: int | Sequence[int] | np.ndarray) -> int | tuple[int, ...]:

@@ -8,7 +8,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._checks import check_positive_int, is_traced
+from gumbel_moe._arrays import as_array, is_traced
+from gumbel_moe._checks import check_positive_int
 from gumbel_moe.routing._assemble import positions
 from gumbel_moe.routing._record import ExpertChoiceRouting, Routing
 
@@ -41,7 +42,7 @@ def dispatch(tokens: ArrayLike, routing: Routing | ExpertChoiceRouting, capacity
 
     ```
     """
-    tokens = jnp.asarray(tokens)
+    tokens = as_array("tokens", tokens)
     n, _ = _sizes(routing)
     if tokens.ndim == 0 or tokens.shape[0] != n:
         raise ValueError(f"tokens must have {n} rows, one per datapoint of routing, got shape {tokens.shape}")
@@ -66,8 +67,8 @@ def combine(buffers: ArrayLike, routing: Routing | ExpertChoiceRouting, *, gated
       [`ExpertChoiceRouting`][gumbel_moe.routing.ExpertChoiceRouting] gets the sum over its experts, so there the gates
       are usually wanted.
 
-    **Returns:** `(n, ...)`: the row of every kept datapoint, zeros for a skipped one. NaN for a kept datapoint that has
-    no row because its expert has more of them than `capacity`, where that could not raise.
+    **Returns:** `(n, ...)`: the row of every kept datapoint, zeros for one that was skipped or left out. NaN for a kept
+    datapoint that has no row because its expert has more of them than `capacity`, where that could not raise.
 
     **Raises:** `ValueError` when the shape of `buffers` does not fit `routing`, or an expert has more kept datapoints
     than rows (not under `jit`); `TypeError` when `buffers` are not floating point, or `routing` is no router's result.
@@ -82,7 +83,7 @@ def combine(buffers: ArrayLike, routing: Routing | ExpertChoiceRouting, *, gated
 
     ```
     """
-    buffers = jnp.asarray(buffers)
+    buffers = as_array("buffers", buffers)
     _, k = _sizes(routing)
     if buffers.ndim < 2 or buffers.shape[0] != k:
         raise ValueError(f"buffers must have shape ({k}, capacity, ...), one per expert, got {buffers.shape}")

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._checks import check_positive_int
-from gumbel_moe.routing._assemble import check_logits
+from gumbel_moe._checks import check_logits, check_positive_int
+from gumbel_moe.routing._assemble import without_absent
 from gumbel_moe.routing._record import ExpertChoiceRouting
 
 
@@ -26,9 +26,10 @@ class ExpertChoiceRouter:
 
     - `capacity`: an int, at least 1 and at most `n`: `n / k` times the average number of experts per datapoint.
 
-    A call takes a JAX `key` (not used) and `logits` `(n, k)` and returns an
-    [`ExpertChoiceRouting`][gumbel_moe.routing.ExpertChoiceRouting]. `-inf` forbids an expert for a datapoint; where too
-    few datapoints are allowed, places stay empty. Among equals the first datapoints are taken.
+    A call takes a JAX `key` (not used), `logits` `(n, k)`, and optionally a `mask` `(n,)` bool, false for datapoints
+    that take no part; it returns an [`ExpertChoiceRouting`][gumbel_moe.routing.ExpertChoiceRouting]. `-inf` forbids an
+    expert for a datapoint; where too few datapoints are allowed, places stay empty. Among equals the first datapoints
+    are taken.
 
     **Raises:** `ValueError` for a capacity that is no positive int or above `n`, for logits without exactly two axes,
     NaN, `+inf` or a datapoint with every expert forbidden; `TypeError` for logits that are not floating point. Under
@@ -52,19 +53,19 @@ class ExpertChoiceRouter:
     def __post_init__(self) -> None:
         object.__setattr__(self, "capacity", check_positive_int("capacity", self.capacity))
 
-    def __call__(self, key: Array, logits: ArrayLike) -> ExpertChoiceRouting:
+    def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> ExpertChoiceRouting:
         """The [`ExpertChoiceRouting`][gumbel_moe.routing.ExpertChoiceRouting] of `logits` `(n, k)`."""
-        logits = check_logits(logits)
+        logits, present = check_logits(logits, mask, exact_rank=2)
         if self.capacity > logits.shape[0]:
             raise ValueError(
                 f"capacity must be at most the number of datapoints, {logits.shape[0]}, got {self.capacity}"
             )
-        return _route(logits, self.capacity)
+        return _route(logits, present, self.capacity)
 
 
 @partial(jax.jit, static_argnames="capacity")
-def _route(logits: Array, capacity: int) -> ExpertChoiceRouting:
-    log_probs = jax.nn.log_softmax(logits, axis=1)
+def _route(logits: Array, present: Array | None, capacity: int) -> ExpertChoiceRouting:
+    log_probs = without_absent(jax.nn.log_softmax(logits, axis=1), present)
     # By the logarithms, which still differ where probabilities have become 0.
     _, datapoint = jax.lax.top_k(jax.lax.stop_gradient(log_probs).T, capacity)
     chosen = jnp.take_along_axis(log_probs.T, datapoint, axis=1)

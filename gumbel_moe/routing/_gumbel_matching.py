@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._checks import check_room
+from gumbel_moe._checks import check_logits, check_room
+from gumbel_moe._keys import check_key
 from gumbel_moe.distributions import GumbelMatching
-from gumbel_moe.routing._assemble import assemble, check_feasible, check_logits, choose
+from gumbel_moe.routing._assemble import assemble, check_feasible, choose
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
 
@@ -31,9 +32,10 @@ class GumbelMatchingRouter(CapacitatedRouter):
     - `capacity`: an int or `(k,)` ints, at least 1, with `sum(capacity) >= n`.
     - `corrected`: False gives all datapoints the weight 1 instead, which is biased; for comparison.
 
-    A call takes a JAX `key` and `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) and returns a
-    [`Routing`][gumbel_moe.routing.Routing]. The weights are unbiased for the pairs that some feasible assignment
-    contains; a pair that forbidden experts rule out altogether never occurs, whatever its $p_{ij}$.
+    A call takes a JAX `key`, `logits` `(n, k)` (`-inf` forbids an expert for a datapoint), and optionally a `mask`
+    `(n,)` bool, false for datapoints that take no part; it returns a [`Routing`][gumbel_moe.routing.Routing]. The
+    weights are unbiased for the pairs that some feasible assignment contains; a pair that forbidden experts rule out
+    altogether never occurs, whatever its $p_{ij}$.
 
     **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, for capacities that
     cannot hold `n` datapoints, for logits without exactly two axes, NaN, `+inf`, a datapoint with every expert
@@ -55,19 +57,21 @@ class GumbelMatchingRouter(CapacitatedRouter):
 
     corrected: bool = True
 
-    def __call__(self, key: Array, logits: ArrayLike) -> Routing:
+    def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""
-        logits = check_logits(logits)
-        check_room(self._places(logits.shape[1]), logits.shape[0])
-        return check_feasible(_draw(key, logits, self.capacity, self.corrected))
+        logits, present = check_logits(logits, mask, exact_rank=2)
+        check_room(self._places(logits.shape[1]), logits.shape[0], present)
+        return check_feasible(_draw(check_key(key), logits, present, self.capacity, self.corrected))
 
 
 @partial(jax.jit, static_argnames=("capacity", "corrected"))
-def _draw(key: Array, logits: Array, capacity: int | tuple[int, ...], corrected: bool) -> Routing:
-    process = GumbelMatching(jax.lax.stop_gradient(logits), capacity)
+def _draw(
+    key: Array, logits: Array, present: Array | None, capacity: int | tuple[int, ...], corrected: bool
+) -> Routing:
+    process = GumbelMatching(jax.lax.stop_gradient(logits), capacity, mask=present)
     if not corrected:
-        return assemble(logits, process.sample(key))
+        return assemble(logits, process.sample(key), present)
     expert, log_q = process.sample_with_conditionals(key)
-    routing = assemble(logits, expert)
+    routing = assemble(logits, expert, present)
     weight = jax.lax.stop_gradient(jnp.exp(routing.log_prob - choose(log_q, expert)))
-    return routing._replace(weight=weight)
+    return routing._replace(weight=jnp.where(routing.kept, weight, 0))

@@ -7,7 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe.routing._assemble import assemble, check_logits
+from gumbel_moe._checks import check_logits
+from gumbel_moe._keys import check_key
+from gumbel_moe._logits import centred
+from gumbel_moe.routing._assemble import assemble
 from gumbel_moe.routing._record import Routing
 
 
@@ -21,6 +24,7 @@ class IndependentRouter:
 
     - `key`: a JAX key.
     - `logits`: `(n, k)`, unnormalised log-probabilities $a$; `-inf` forbids an expert for a datapoint.
+    - `mask`: `(n,)` bool, false for datapoints that take no part; see [`Routing`][gumbel_moe.routing.Routing].
 
     **Returns:** a [`Routing`][gumbel_moe.routing.Routing].
 
@@ -37,12 +41,13 @@ class IndependentRouter:
     ```
     """
 
-    def __call__(self, key: Array, logits: ArrayLike) -> Routing:
+    def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""
-        return _draw(key, check_logits(logits))
+        logits, present = check_logits(logits, mask, exact_rank=2)
+        return _draw(check_key(key), logits, present)
 
 
 @jax.jit
-def _draw(key: Array, logits: Array) -> Routing:
-    expert = jax.random.categorical(key, jax.lax.stop_gradient(logits), axis=1)
-    return assemble(logits, expert.astype(jnp.int32))
+def _draw(key: Array, logits: Array, present: Array | None) -> Routing:
+    expert = jax.random.categorical(key, centred(jax.lax.stop_gradient(logits)), axis=1)
+    return assemble(logits, expert.astype(jnp.int32), present)

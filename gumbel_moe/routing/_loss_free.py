@@ -45,9 +45,10 @@ class LossFreeRouter(BiasRouter):
     - `rate`: step $\gamma$ of the bias per batch, in units of the score, positive.
     - `score`: `"sigmoid"` or `"softmax"`.
 
-    A call takes a JAX `key` (not used), `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) and optionally a
-    `bias` `(k,)`, zero if None; it returns a [`Routing`][gumbel_moe.routing.Routing]. Its `log_prob` and `log_probs`
-    are the softmax of the logits with either score.
+    A call takes a JAX `key` (not used), `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) optionally a
+    `bias` `(k,)`, zero if None, and a `mask` `(n,)` bool, false for datapoints that take no part; it returns a
+    [`Routing`][gumbel_moe.routing.Routing]. Its `log_prob` and `log_probs` are the softmax of the logits with either
+    score.
 
     **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, a rate that is not
     positive, a score of another name, a bias of another shape or not finite, for logits without exactly two axes, NaN,
@@ -66,20 +67,22 @@ class LossFreeRouter(BiasRouter):
         object.__setattr__(self, "rate", check_positive("rate", self.rate))
         check_score(self.score, ("sigmoid", "softmax"))
 
-    def _route(self, logits: Array, bias: Array, places: Array) -> Routing:
-        return _route(logits, bias, places, self.score)
+    def _route(self, logits: Array, bias: Array, places: Array, present: Array | None) -> Routing:
+        return _route(logits, bias, places, present, self.score)
 
     def update(self, bias: ArrayLike, routing: Routing) -> Array:
         """The bias `(k,)` after the batch that gave `routing`; pure, the old bias is not changed."""
         log_probs = check_routing(routing).log_probs
         bias = check_bias(bias, log_probs)
-        return _nudged(bias, count(routing.expert, len(bias)), self._fair_loads(*log_probs.shape), self.rate)
+        n, k = log_probs.shape
+        wanted = self._fair_loads(n, k, routing.mask)
+        return _nudged(bias, count(routing.expert, k), wanted, self.rate)
 
 
 @partial(jax.jit, static_argnames="score")
-def _route(logits: Array, bias: Array, places: Array, score: str) -> Routing:
+def _route(logits: Array, bias: Array, places: Array, present: Array | None, score: str) -> Routing:
     scores = jax.nn.sigmoid(logits) if score == "sigmoid" else jax.nn.softmax(logits, axis=1)
-    return route_by_bias(logits, scores, scores, bias, places)
+    return route_by_bias(logits, scores, scores, bias, places, present)
 
 
 @jax.jit

@@ -51,9 +51,10 @@ class QuantileBalancingRouter(BiasRouter):
     - `score`: what the bias is added to, `"softmax"` (the probabilities $p_{ij}$) or `"log_softmax"` (their logarithms,
       which also tell datapoints apart where probabilities have run into 0 or 1).
 
-    A call takes a JAX `key` (not used), `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) and optionally a
-    `bias` `(k,)`, zero if None; it returns a [`Routing`][gumbel_moe.routing.Routing]. Both scores are functions of
-    `routing.log_probs`, from which `update` takes them.
+    A call takes a JAX `key` (not used), `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) optionally a
+    `bias` `(k,)`, zero if None, and a `mask` `(n,)` bool, false for datapoints that take no part; it returns a
+    [`Routing`][gumbel_moe.routing.Routing]. Both scores are functions of `routing.log_probs`, from which `update` takes
+    them.
 
     **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, a score of another name,
     a bias of another shape or not finite, for logits without exactly two axes, NaN, `+inf` or a datapoint with every
@@ -69,17 +70,19 @@ class QuantileBalancingRouter(BiasRouter):
         super().__post_init__()
         check_score(self.score, ("softmax", "log_softmax"))
 
-    def _route(self, logits: Array, bias: Array, places: Array) -> Routing:
-        return _route(logits, bias, places, self.score)
+    def _route(self, logits: Array, bias: Array, places: Array, present: Array | None) -> Routing:
+        return _route(logits, bias, places, present, self.score)
 
     def update(self, bias: ArrayLike, routing: Routing) -> Array:
         """The bias `(k,)` after the batch that gave `routing`; pure, the old bias is not changed."""
         log_probs = jax.lax.stop_gradient(check_routing(routing).log_probs)
         bias = check_bias(bias, log_probs)
-        if log_probs.shape[0] == 0:
+        n, k = log_probs.shape
+        if n == 0:
             return bias
-        loads = self._fair_loads(*log_probs.shape)
-        return _balanced(bias, log_probs, loads, self.score, depth=int(loads.max()) + 2)
+        loads = self._fair_loads(n, k, routing.mask)
+        depth = int(self._fair_loads(n, k).max()) + 2  # of all: how many take part may be traced
+        return _balanced(bias, log_probs, loads, self.score, depth)
 
 
 def _scores(log_probs: Array, score: str) -> Array:
@@ -87,9 +90,9 @@ def _scores(log_probs: Array, score: str) -> Array:
 
 
 @partial(jax.jit, static_argnames="score")
-def _route(logits: Array, bias: Array, places: Array, score: str) -> Routing:
+def _route(logits: Array, bias: Array, places: Array, present: Array | None, score: str) -> Routing:
     log_probs = jax.nn.log_softmax(logits, axis=1)
-    return route_by_bias(logits, _scores(log_probs, score), jnp.exp(log_probs), bias, places)
+    return route_by_bias(logits, _scores(log_probs, score), jnp.exp(log_probs), bias, places, present)
 
 
 @partial(jax.jit, static_argnames=("score", "depth"))
@@ -99,7 +102,8 @@ def _balanced(bias: Array, log_probs: Array, loads: Array, score: str, depth: in
     missing = _finite(jnp.where(jnp.isneginf(log_probs), jnp.inf, cutoff[:, None] - scores))
     # Sorting would push NaN to the far end, out of sight.
     new = jnp.where(jnp.isnan(missing).any(), jnp.nan, _quantiles(missing, loads, depth))
-    return (new - jnp.mean(new)).astype(bias.dtype)
+    nobody = jnp.all(jnp.isneginf(log_probs))
+    return jnp.where(nobody, bias, (new - jnp.mean(new)).astype(bias.dtype))
 
 
 def _second_largest(values: Array) -> Array:

@@ -9,15 +9,19 @@ from jax import Array
 class Routing(NamedTuple):
     """One expert for every datapoint, a pytree of arrays over `n` datapoints and `k` experts.
 
+    A datapoint that the router's `mask` leaves out, such as padding, takes no place and counts nowhere: its `expert` is
+    `k`, which scatters and one-hot codes drop, it is not `kept`, its `weight`, `log_prob` and `gate` are 0, and all its
+    `log_probs` are `-inf`. Its logits may hold anything.
+
     Under `jit`, where bad input cannot raise, a datapoint with NaN logits has NaN `weight`, `log_prob` and `gate`; a
     router that looks at the whole batch at once marks all of them so. Without a feasible assignment `expert` is -1
     throughout and `kept` is true, so that [`combine`][gumbel_moe.routing.combine] gives NaN.
     """
 
     expert: Array
-    """`(n,)` int32: the expert drawn or chosen, also where the datapoint was skipped."""
+    """`(n,)` int32: the expert drawn or chosen, also where the datapoint was skipped; `k` where it was left out."""
     kept: Array
-    """`(n,)` bool: whether the expert handles the datapoint; false where it was skipped for lack of room."""
+    """`(n,)` bool: whether an expert handles the datapoint; false where it was skipped for lack of room or left out."""
     weight: Array
     """`(n,)` importance weight, 0 where skipped; no gradient flows through it."""
     log_prob: Array
@@ -28,6 +32,11 @@ class Routing(NamedTuple):
     log_probs: Array
     r"""`(n, k)` $\log p_{ij}$ in nats, the logits normalised over the experts, differentiable."""
 
+    @property
+    def mask(self) -> Array:
+        """`(n,)` bool: false for the datapoints that were left out."""
+        return _taking_part(self.log_probs)
+
 
 class ExpertChoiceRouting(NamedTuple):
     """Several experts for a datapoint, one, or none: what every expert chose, a pytree of arrays."""
@@ -37,7 +46,13 @@ class ExpertChoiceRouting(NamedTuple):
     gate: Array
     """`(k, capacity)` factor of the expert's output, differentiable; 0 where a place stays empty."""
     log_probs: Array
-    r"""`(n, k)` $\log p_{ij}$ in nats, the logits normalised over the experts, differentiable."""
+    r"""`(n, k)` $\log p_{ij}$ in nats, the logits normalised over the experts, differentiable; `-inf` throughout for
+    datapoints that were left out."""
+
+    @property
+    def mask(self) -> Array:
+        """`(n,)` bool: false for the datapoints that were left out."""
+        return _taking_part(self.log_probs)
 
     @property
     def experts_per_datapoint(self) -> Array:
@@ -45,6 +60,10 @@ class ExpertChoiceRouting(NamedTuple):
         n = self.log_probs.shape[0]
         chosen = jnp.where(self.datapoint < 0, n, self.datapoint)
         return jnp.zeros(n, jnp.int32).at[chosen].add(1, mode="drop")
+
+
+def _taking_part(log_probs: Array) -> Array:
+    return ~jnp.all(jnp.isneginf(log_probs), axis=-1)
 
 
 def load(routing: Routing | ExpertChoiceRouting) -> Array:
@@ -71,6 +90,6 @@ def load(routing: Routing | ExpertChoiceRouting) -> Array:
 
 
 def count(expert: Array, num_experts: int, counted: Array | bool = True) -> Array:
-    """`(k,)` int32: how many datapoints every expert has, of those that count; -1 is nobody's."""
+    """`(k,)` int32: how many datapoints every expert has, of those that count; -1 and `k` are nobody's."""
     hit = expert[:, None] == jnp.arange(num_experts, dtype=expert.dtype)
     return jnp.sum(hit & jnp.asarray(counted)[..., None], axis=0, dtype=jnp.int32)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._checks import check_positive, check_positive_int
-from gumbel_moe.routing._assemble import best_expert, check_logits, first_come
+from gumbel_moe._checks import check_logits, check_positive, check_positive_int
+from gumbel_moe._logits import centred
+from gumbel_moe.routing._assemble import best_expert, first_come, without_absent
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
 
@@ -39,8 +40,8 @@ class SinkhornRouter(CapacitatedRouter):
       Sinkhorn's algorithm needs more iterations.
     - `iterations`: of Sinkhorn's algorithm, at least 1.
 
-    A call takes a JAX `key` (not used) and `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) and returns a
-    [`Routing`][gumbel_moe.routing.Routing].
+    A call takes a JAX `key` (not used), `logits` `(n, k)` (`-inf` forbids an expert for a datapoint), and optionally a
+    `mask` `(n,)` bool, false for datapoints that take no part; it returns a [`Routing`][gumbel_moe.routing.Routing].
 
     **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, a temperature or number
     of iterations that is not positive, for logits without exactly two axes, NaN, `+inf` or a datapoint with every
@@ -68,21 +69,25 @@ class SinkhornRouter(CapacitatedRouter):
         object.__setattr__(self, "temperature", check_positive("temperature", self.temperature))
         object.__setattr__(self, "iterations", check_positive_int("iterations", self.iterations))
 
-    def __call__(self, key: Array, logits: ArrayLike) -> Routing:
+    def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """The [`Routing`][gumbel_moe.routing.Routing] of `logits` `(n, k)`."""
-        logits = check_logits(logits)
+        logits, present = check_logits(logits, mask, exact_rank=2)
         n, k = logits.shape
-        return _route(logits, self._places(k), self._fair_loads(n, k), self.temperature, self.iterations)
+        loads = self._fair_loads(n, k, present)
+        return _route(logits, present, self._places(k), loads, self.temperature, self.iterations)
 
 
 @partial(jax.jit, static_argnames="iterations")
-def _route(logits: Array, places: Array, loads: Array, temperature: float, iterations: int) -> Routing:
-    plan = log_plan(jax.lax.stop_gradient(logits) / temperature, loads, iterations)
-    return first_come(logits, best_expert(plan), places, failed=jnp.isnan(plan).any())
+def _route(
+    logits: Array, present: Array | None, places: Array, loads: Array, temperature: float, iterations: int
+) -> Routing:
+    scores = centred(jax.lax.stop_gradient(logits)) / temperature
+    plan = log_plan(scores, loads, iterations, present)
+    return first_come(logits, best_expert(plan), places, present, failed=jnp.isnan(plan).any())
 
 
 @partial(jax.jit, static_argnames="iterations")
-def log_plan(scores: Array, loads: ArrayLike, iterations: int) -> Array:
+def log_plan(scores: Array, loads: ArrayLike, iterations: int, present: Array | None = None) -> Array:
     r"""`(n, k)` logarithm of the plan for `scores` $a / \tau$; rows are exact, columns as the iterations leave them."""
     n, k = scores.shape
     if n == 0:
@@ -90,7 +95,8 @@ def log_plan(scores: Array, loads: ArrayLike, iterations: int) -> Array:
     target = jnp.log(jnp.asarray(loads, scores.dtype))
 
     def balance(_: int, prices: Array) -> Array:
-        load = jax.nn.logsumexp(jax.nn.log_softmax(scores - prices, axis=1), axis=0)
+        wanted = without_absent(jax.nn.log_softmax(scores - prices, axis=1), present)
+        load = jax.nn.logsumexp(wanted, axis=0)
         # An expert that is forbidden to all cannot be filled at any price.
         return jnp.where(jnp.isneginf(load), 0, prices + load - target)
 

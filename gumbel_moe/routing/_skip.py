@@ -7,8 +7,10 @@ import jax
 from jax import Array
 from jax.typing import ArrayLike
 
+from gumbel_moe._checks import check_logits
+from gumbel_moe._keys import check_key
 from gumbel_moe.distributions import SkipAssignment
-from gumbel_moe.routing._assemble import assemble, check_logits
+from gumbel_moe.routing._assemble import assemble
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
 
@@ -29,8 +31,8 @@ class SkipRouter(CapacitatedRouter):
     - `capacity`: an int or `(k,)` ints, at least 1; their sum may be below `n`.
     - `corrected`: False gives kept datapoints the weight 1 instead, which is biased; for comparison.
 
-    A call takes a JAX `key` and `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) and returns a
-    [`Routing`][gumbel_moe.routing.Routing].
+    A call takes a JAX `key`, `logits` `(n, k)` (`-inf` forbids an expert for a datapoint), and optionally a `mask`
+    `(n,)` bool, false for datapoints that take no part; it returns a [`Routing`][gumbel_moe.routing.Routing].
 
     **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, for logits without
     exactly two axes, NaN, `+inf` or a datapoint with every expert forbidden; `TypeError` for logits that are not
@@ -51,15 +53,15 @@ class SkipRouter(CapacitatedRouter):
 
     corrected: bool = True
 
-    def __call__(self, key: Array, logits: ArrayLike) -> Routing:
+    def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""
-        logits = check_logits(logits)
-        return _draw(key, logits, self._places(logits.shape[1]), self.corrected)
+        logits, present = check_logits(logits, mask, exact_rank=2)
+        return _draw(check_key(key), logits, present, self._places(logits.shape[1]), self.corrected)
 
 
 @partial(jax.jit, static_argnames="corrected")
-def _draw(key: Array, logits: Array, places: Array, corrected: bool) -> Routing:
-    process = SkipAssignment(jax.lax.stop_gradient(logits), places)
+def _draw(key: Array, logits: Array, present: Array | None, places: Array, corrected: bool) -> Routing:
+    process = SkipAssignment(jax.lax.stop_gradient(logits), places, mask=present)
     value = process.sample(key)
     weight = process.importance_weights(value) if corrected else None
-    return assemble(logits, process.expert(value), kept=process.kept(value), weight=weight)
+    return assemble(logits, process.expert(value), present, kept=process.kept(value), weight=weight)

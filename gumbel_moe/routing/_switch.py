@@ -6,7 +6,8 @@ import jax
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe.routing._assemble import best_expert, check_logits, first_come
+from gumbel_moe._checks import check_logits
+from gumbel_moe.routing._assemble import best_expert, first_come
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
 
@@ -23,8 +24,9 @@ class SwitchRouter(CapacitatedRouter):
 
     - `capacity`: an int or `(k,)` ints, at least 1.
 
-    A call takes a JAX `key` (not used) and `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) and returns a
-    [`Routing`][gumbel_moe.routing.Routing]. Among equal logits the first expert wins.
+    A call takes a JAX `key` (not used), `logits` `(n, k)` (`-inf` forbids an expert for a datapoint), and optionally a
+    `mask` `(n,)` bool, false for datapoints that take no part; it returns a [`Routing`][gumbel_moe.routing.Routing].
+    Among equal logits the first expert wins.
 
     **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, for logits without
     exactly two axes, NaN, `+inf` or a datapoint with every expert forbidden; `TypeError` for logits that are not
@@ -43,12 +45,12 @@ class SwitchRouter(CapacitatedRouter):
     Efficient Sparsity*, arXiv 2101.03961 (2021), section 2.
     """
 
-    def __call__(self, key: Array, logits: ArrayLike) -> Routing:
+    def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """The [`Routing`][gumbel_moe.routing.Routing] of `logits` `(n, k)`."""
-        logits = check_logits(logits)
-        return _route(logits, self._places(logits.shape[1]))
+        logits, present = check_logits(logits, mask, exact_rank=2)
+        return _route(logits, self._places(logits.shape[1]), present)
 
 
 @jax.jit
-def _route(logits: Array, places: Array) -> Routing:
-    return first_come(logits, best_expert(logits), places)
+def _route(logits: Array, places: Array, present: Array | None) -> Routing:
+    return first_come(logits, best_expert(logits), places, present)

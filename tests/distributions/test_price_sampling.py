@@ -64,7 +64,7 @@ def test_sharp_logits_agree_with_quadrature(own):
 
     @jax.jit
     def both(logits, value):
-        problem = price_problem(logits, value, capacity)
+        problem = price_problem(logits, value, capacity, jnp.ones(len(value), bool))
         return (*by_quadrature(problem), *by_sampling(problem, jax.random.key(0), 512, None))
 
     for seed in range(10):
@@ -84,7 +84,7 @@ def test_two_proposals_agree(n, k, scale):
 
     logits = scale * jax.random.normal(jax.random.key(0), (n, k))
     value = GumbelMatching(logits, n // k).sample(jax.random.key(1))
-    problem = jax.jit(price_problem)(logits, value, jnp.full(k, n // k))
+    problem = jax.jit(price_problem)(logits, value, jnp.full(k, n // k), jnp.ones(n, bool))
 
     @jax.jit
     def estimate(c, heavy):

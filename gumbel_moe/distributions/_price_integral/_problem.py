@@ -7,6 +7,9 @@ between them. Logits that lead out of a component are therefore left out, and ea
 - Without a free place, prices are defined up to a constant, which one pinned expert fixes; the others range over the
   line.
 - With free places, experts that have one are pinned at 0, and the prices of the full ones are at least 0.
+
+Pairs with a logit far below the datapoint's best one are left out like those of `-inf`, unless the assignment uses
+them: their part of the integral is smaller than rounding. So a huge negative number may stand for `-inf`.
 """
 
 from typing import NamedTuple
@@ -15,7 +18,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._logits import centred, without_constants
+
 BARRED = -1e9  # stands for -inf, without its NaNs
+_FAR = 1e6  # nats
 
 
 class PriceProblem(NamedTuple):
@@ -31,23 +37,28 @@ class PriceProblem(NamedTuple):
     possible: Array  # () bool: inside the support, and no forbidden pair is used
 
 
-def price_problem(logits: Array, assignment: Array, capacity: Array) -> PriceProblem:
-    """The problem of one assignment `(n,)`; an impossible one is replaced by a harmless one, and marked."""
+def price_problem(logits: Array, assignment: Array, capacity: Array, present: Array) -> PriceProblem:
+    """The problem of one assignment `(n,)`; an impossible one is replaced by a harmless one, and marked.
+
+    Datapoints that are not `present` have expert `k`, and no part in anything.
+    """
     n, k = logits.shape
     experts = jnp.arange(k, dtype=jnp.int32)
-    inside = jnp.all((assignment >= 0) & (assignment < k))
-    expert = jnp.clip(assignment, 0, k - 1)
-    load = jnp.sum(expert[:, None] == experts, axis=0, dtype=jnp.int32)
-    own = jnp.take_along_axis(logits, expert[:, None], axis=1)
-    possible = inside & jnp.all(load <= capacity) & jnp.all(own > -jnp.inf)
-    usable = jnp.where(possible, logits > -jnp.inf, True)
+    inside = jnp.all(jnp.where(present, (assignment >= 0) & (assignment < k), assignment == k))
+    expert = jnp.where(present, jnp.clip(assignment, 0, k - 1), k)
+    own = expert[:, None] == experts
+    load = jnp.sum(own, axis=0, dtype=jnp.int32)
+    logits = without_constants(logits, capacity, present)
+    possible = inside & jnp.all(load <= capacity) & ~jnp.any(own & (logits == -jnp.inf))
+    usable = jnp.where(possible, (logits > -_FAR) | own, True)
     free = load < capacity
     # An impossible assignment overfills experts; no expert counts as free then, which any load satisfies.
     linked = _components(usable, expert, free)
     has_free = jnp.any(linked & free, axis=1)
     pinned = free | (~has_free & (jnp.argmax(linked, axis=1) == experts))
-    within = usable & linked[expert]
-    log_probs = jax.nn.log_softmax(jnp.where(within, logits, BARRED), axis=1)
+    within = usable & linked[jnp.minimum(expert, k - 1)]
+    inner = centred(jnp.where(within, logits, -jnp.inf))
+    log_probs = jax.nn.log_softmax(jnp.where(within, inner, BARRED), axis=1)
     index, owner = _blocks(expert, load)
     real = (index < n).astype(logits.dtype)
     rows = jnp.take(log_probs, index, axis=0, mode="clip")

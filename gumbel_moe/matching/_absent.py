@@ -1,0 +1,22 @@
+"""Datapoints that take no part in a matching: they go to one more expert, which has room for all and takes no other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gumbel_moe._arrays import is_traced
+
+
+@jax.jit
+def with_absent(scores: Array, present: Array) -> Array:
+    """`scores` `(..., n, k + 1)`, in which those not `present` `(..., n)` have the last expert, and nobody else has."""
+    outside = jnp.broadcast_to(jnp.where(present, -jnp.inf, 0)[..., None], (*scores.shape[:-1], 1))
+    inside = jnp.where(present[..., None], scores, -jnp.inf)
+    return jnp.concatenate([inside, outside.astype(scores.dtype)], axis=-1)
+
+
+def capacity_with_absent(capacity: Array | np.ndarray, num_datapoints: int) -> Array | np.ndarray:
+    """The capacities `(k + 1,)` that go with it, in NumPy unless they are traced."""
+    stack = jnp if is_traced(capacity) else np
+    return stack.append(capacity, stack.asarray([num_datapoints], np.int32))
