@@ -9,7 +9,10 @@ from jax import Array
 
 
 def check_key(key: Any, *, hint: str = "") -> Array:
-    """`key` if it is a single JAX key: typed, of any generator, or the bare words of one of the default generator."""
+    """`key`, typed, if it is a single JAX key of any generator, or the bare words of one of the default generator.
+
+    A program compiled for bare words would be used for those of another generator later, which look the same.
+    """
     if isinstance(key, Array | np.ndarray):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             if key.shape == ():
@@ -17,7 +20,7 @@ def check_key(key: Any, *, hint: str = "") -> Array:
             raise TypeError(f"key must be a single JAX key, got {key.shape} of them; use jax.vmap for many")
         words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
         if key.dtype == jnp.uint32 and key.shape == words:
-            return jnp.asarray(key)
+            return jax.random.wrap_key_data(jnp.asarray(key))
         if key.dtype == jnp.uint32 and key.shape in ((2,), (4,)):
             raise TypeError(
                 f"key must be of the default generator, whose keys have shape {words}, where it is an array of words, "

@@ -63,9 +63,11 @@ def routing_draws(
 
 @jax.jit
 def _look(routing: Routing) -> Seen:
-    weight, (_, n, k) = routing.weight, routing.log_probs.shape
+    weight, k = routing.weight, routing.log_probs.shape[-1]
     weighted = jnp.where(routing.expert[..., None] == jnp.arange(k), weight[..., None], 0)
-    everyone = routing._replace(kept=jnp.ones_like(routing.kept))
+    present = routing.mask
+    n = jnp.maximum(jnp.sum(present, axis=1), 1)
+    everyone = routing._replace(kept=present)
     total, squares, largest = weight.sum(axis=1), (weight**2).sum(axis=1), weight.max(axis=1)
     edges = jnp.asarray(WEIGHT_EDGES, weight.dtype)
     place = jnp.where(weight > 0, jnp.clip(jnp.searchsorted(edges, weight), 1, len(edges) - 1), 0)
@@ -73,10 +75,10 @@ def _look(routing: Routing) -> Seen:
     return Seen(
         first=weighted.sum(axis=0),
         second=(weighted**2).sum(axis=0),
-        histogram=jnp.zeros(len(edges), jnp.int32).at[place.ravel()].add(1),
+        histogram=jnp.zeros(len(edges), jnp.int32).at[place.ravel()].add(present.ravel()),
         demand=jax.vmap(load)(everyone),
         load=jax.vmap(load)(routing),
-        skipped=jnp.mean(~routing.kept, axis=1),
+        skipped=jnp.sum(present & ~routing.kept, axis=1) / n,
         effective=jnp.where(some, total**2 / (n * jnp.where(some, squares, 1)), 0),
         largest=largest,
         share=jnp.where(some, largest / jnp.where(some, total, 1), 0),

@@ -48,7 +48,9 @@ class RoutingReport:
     """Of the mean of p over datapoints, in nats; the logarithm of the number of experts if it asks for balance."""
     marginals: Marginals
     p: np.ndarray
-    """`(n, k)` softmax of the logits."""
+    """`(n, k)` softmax of the logits, of the datapoints that take part."""
+    datapoint: np.ndarray
+    """`(n,)` their places in the batch."""
     seen: Seen
     attrs: dict[str, Any]
 
@@ -92,7 +94,7 @@ class RoutingReport:
         return data_tree(
             {name: values[None] for name, values in by_draw.items()},
             {"p": self.p, "marginal": self.marginals.mean, "marginal_se": self.marginals.error, "z": self.marginals.z},
-            {"datapoint": np.arange(n), "expert": np.arange(k)},
+            {"datapoint": self.datapoint, "expert": np.arange(k)},
             {"sent": ["expert"], "load": ["expert"], "p": pairs, "marginal": pairs, "marginal_se": pairs, "z": pairs},
             {
                 **self.attrs,

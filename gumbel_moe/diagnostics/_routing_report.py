@@ -1,6 +1,7 @@
 """A router at work: weights, load, what is skipped."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._checks import check_matrix
+from gumbel_moe._checks import check_logits
 from gumbel_moe.diagnostics._checks import check_draws, check_rate
 from gumbel_moe.diagnostics._marginals import marginals
 from gumbel_moe.diagnostics._progress import progress_bar
@@ -23,6 +24,7 @@ def routing_report(
     key: Array,
     draws: int = 1000,
     *,
+    mask: ArrayLike | None = None,
     false_fail_rate: float = 1e-6,
     progress: bool = False,
     attrs: Mapping[str, Any] | None = None,
@@ -40,6 +42,7 @@ def routing_report(
     - `logits`: `(n, k)`; `-inf` forbids an expert for a datapoint.
     - `key`: a JAX key.
     - `draws`: at least 2.
+    - `mask`: `(n,)` bool, false for datapoints that take no part; given to the router, and they count nowhere.
     - `false_fail_rate`: the probability that unbiased weights are called biased, between 0 and 1.
     - `progress`: show a progress bar (needs tqdm).
     - `attrs`: what else to note in `data`.
@@ -68,21 +71,23 @@ def routing_report(
     """
     draws = check_draws(draws, 2)
     rate = check_rate(false_fail_rate)
-    logits = check_matrix("logits", logits, exact_rank=2)
-    if logits.shape[0] == 0:
-        raise ValueError(f"logits must have at least one datapoint, got shape {logits.shape}")
+    logits, present = check_logits(logits, mask, exact_rank=2)
+    who = np.arange(logits.shape[0]) if present is None else np.flatnonzero(np.asarray(present))
+    if len(who) == 0:
+        raise ValueError(f"logits must have at least one datapoint that takes part, got shape {logits.shape}")
     if not callable(router):
         raise TypeError(f"router must be a function of a key and logits, got {type(router).__name__}")
-    routing = jax.eval_shape(router, key, logits)
+    route = router if present is None else partial(router, mask=present)
+    routing = jax.eval_shape(route, key, logits)
     if not isinstance(routing, Routing):
         raise TypeError(f"router must return a Routing with one expert per datapoint, got {type(routing).__name__}")
 
     with progress_bar(progress, draws, "draws") as advance:
-        seen = routing_draws(router, logits, key, draws, advance)
+        seen = routing_draws(route, logits, key, draws, advance)
     if np.isnan(seen.largest).any():
-        router(key, logits)  # outside of any transformation it can say what is wrong with the logits
-    p = _softmax(np.asarray(logits, np.float64))
-    found = marginals(seen.first, seen.second, p, draws, rate, float(np.finfo(logits.dtype).eps))
+        route(key, logits)  # outside of any transformation it can say what is wrong with the logits
+    p = _softmax(np.asarray(logits, np.float64)[who])
+    found = marginals(seen.first[who], seen.second[who], p, draws, rate, float(np.finfo(logits.dtype).eps))
     max_z = float(np.max(np.abs(found.z)))
     return RoutingReport(
         unbiased=max_z <= found.limit,
@@ -100,6 +105,7 @@ def routing_report(
         entropy_of_mean=float(_entropy(p.mean(axis=0))),
         marginals=found,
         p=p,
+        datapoint=who,
         seen=seen,
         attrs={"router": str(router), **(attrs or {})},
     )

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from gumbel_moe._arrays import as_array
 from gumbel_moe._batch import one_by_one_on_cpu, over_leading_axes
 from gumbel_moe._checks import check_capacity, check_matrix
 from gumbel_moe.matching._compiled import successive_paths
@@ -47,7 +48,7 @@ def exchange_distances(scores: ArrayLike, assignment: ArrayLike, capacity: Array
     """
     scores = check_matrix("scores", scores, integers=True)
     capacity = check_capacity(capacity, scores.shape[-1])
-    assignment = jnp.asarray(assignment)
+    assignment = as_array("assignment", assignment)
     if assignment.shape != scores.shape[:-1] or not jnp.issubdtype(assignment.dtype, jnp.integer):
         got = f"{assignment.dtype} of shape {assignment.shape}"
         raise ValueError(f"assignment must be integers of shape {scores.shape[:-1]}, got {got}")

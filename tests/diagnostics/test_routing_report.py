@@ -149,3 +149,16 @@ def test_pictures(tmp_path):
 def test_bad_input(change, error, message):
     with pytest.raises(error, match=message):
         routing_report(**({"router": SkipRouter(2), "logits": LOGITS, "key": KEY} | change))
+
+
+def test_datapoints_that_are_left_out_count_nowhere():
+    mask = np.arange(LOGITS.shape[0]) != 1
+    report = routing_report(SkipRouter(2), LOGITS.at[1].set(jnp.nan), KEY, draws=2000, mask=mask)
+    assert report.unbiased
+    assert report.datapoint.tolist() == np.flatnonzero(mask).tolist()
+    assert report.p.shape == (mask.sum(), LOGITS.shape[1])
+    np.testing.assert_array_equal(report.seen.demand.sum(axis=1), mask.sum())
+    np.testing.assert_allclose(report.seen.skipped, 1 - report.seen.load.sum(axis=1) / mask.sum(), atol=1e-6)
+    assert report.weight_histogram["count"].sum() == report.seen.load.sum()
+    with pytest.raises(ValueError, match="at least one datapoint that takes part"):
+        routing_report(SkipRouter(2), LOGITS, KEY, mask=np.zeros(LOGITS.shape[0], bool))

@@ -99,9 +99,9 @@ def test_weights_are_unbiased(router, capacity):
 def test_places_of_a_matching_are_for_those_that_take_part():
     """At 9 places for 8 of 11 datapoints; all 11 would not fit."""
     logits = padded(routers.logits())
-    with pytest.raises(ValueError, match="room for 9 datapoints .* there are 11"):
+    with pytest.raises(ValueError, match=r"room for 9 datapoints .* there are 11"):
         GumbelMatchingRouter(3)(routers.KEY, jnp.zeros((11, 3)))
-    with pytest.raises(ValueError, match="room for 6 datapoints .* there are 8"):
+    with pytest.raises(ValueError, match=r"room for 6 datapoints .* there are 8"):
         GumbelMatchingRouter(2)(routers.KEY, logits, mask=MASK)
     traced = jax.jit(lambda mask: GumbelMatchingRouter(2)(routers.KEY, logits, mask=mask))(MASK)
     assert (np.asarray(traced.expert) == np.where(MASK, -1, 3)).all()
@@ -143,7 +143,7 @@ def test_row_of_minus_infinity_says_what_to_use():
 
 def test_leading_axes_as_one_batch():
     logits = jax.random.normal(jax.random.key(0), (2, 4, 3))
-    with pytest.raises(ValueError, match="as_one_batch makes one batch of leading axes, jax.vmap many"):
+    with pytest.raises(ValueError, match=r"as_one_batch makes one batch of leading axes, jax\.vmap many"):
         SkipRouter(2)(routers.KEY, logits)
     mask = np.array([[1, 1, 1, 0], [1, 1, 0, 0]], bool)
     for router in (SkipRouter(1), GumbelMatchingRouter(2), routers.ALL["expert_choice"]):

@@ -147,7 +147,7 @@ def test_no_feasible_matching_under_jit(name):
     ("logits", "error", "message"),
     [
         (jnp.zeros(3), ValueError, r"logits must have shape \(n, k\)"),
-        (jnp.zeros((2, 8, 3)), ValueError, r"logits must have shape \(n, k\), got shape \(2, 8, 3\); gumbel_moe.routing.as_one_batch"),
+        (jnp.zeros((2, 8, 3)), ValueError, r"logits must have shape \(n, k\), got shape \(2, 8, 3\); .*as_one_batch"),
         (jnp.zeros((8, 0)), ValueError, "at least one expert"),
         (jnp.zeros((8, 3), int), TypeError, "logits must be floating point"),
         (jnp.zeros((8, 3)).at[1, 1].set(jnp.nan), ValueError, "logits must not contain NaN"),
