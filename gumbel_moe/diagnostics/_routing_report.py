@@ -19,7 +19,7 @@ from gumbel_moe.routing import Routing
 
 
 def routing_report(
-    router: Callable[[Array, Array], Routing],
+    router: Callable[..., Routing],
     logits: ArrayLike,
     key: Array,
     draws: int = 1000,

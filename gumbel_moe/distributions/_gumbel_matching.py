@@ -120,7 +120,8 @@ class GumbelMatching(AssignmentDistribution):
         """Log-probability in nats, `(...)`; `-inf` outside the support.
 
         The value of [`matching_log_prob`][gumbel_moe.distributions.matching_log_prob], always the same for the same
-        arguments. `log_prob_with_error` says how far off it may be.
+        arguments. `log_prob_with_error` says how far off it may be. For more than three experts it jumps by about that
+        much at some logits: finite differences and line searches must allow for it, the gradient does not see it.
         """
         return self._estimate(value).value
 
