@@ -5,8 +5,8 @@
 // follow: the assignment stays optimal for its loads throughout. docs/matching.md has the proof.
 //
 // Costs are kept in double precision, in which differences of float32 scores have next to no rounding error. Right
-// results need numbers small enough that no sum overflows, which match.h sees to. Whatever they are, NaN included, no
-// index leaves its range: it starts as one that is in it, or is set by a strict comparison, which a NaN fails.
+// results need scores small enough that no sum overflows, which match.h sees to. Whatever comes of sums and prices, NaN
+// included, no index leaves its range: it starts in it, or is set by a strict comparison, which a NaN fails.
 
 #ifndef GUMBEL_MOE_SUCCESSIVE_PATHS_H_
 #define GUMBEL_MOE_SUCCESSIVE_PATHS_H_
