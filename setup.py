@@ -13,7 +13,7 @@ places = list(jaxlib.submodule_search_locations or []) if jaxlib else []
 compiled = Extension(
     "gumbel_moe.matching._native",
     sources=["native/custom_calls.cc"],
-    depends=["native/successive_paths.h"],
+    depends=["native/match.h", "native/successive_paths.h"],
     include_dirs=[str(Path(place, "include")) for place in places],
     extra_compile_args=["-std=c++17", "-O3", "-fopenmp-simd"],
     language="c++",

@@ -4,7 +4,9 @@
 // time, datapoints move from overfull experts to those with room, along a cheapest chain of experts, and the prices
 // follow: the assignment stays optimal for its loads throughout. docs/matching.md has the proof.
 //
-// Costs are kept in double precision, in which differences of float32 scores have next to no rounding error.
+// Costs are kept in double precision, in which differences of float32 scores have next to no rounding error. Right
+// results need scores small enough that no sum overflows, which match.h sees to. Whatever comes of sums and prices, NaN
+// included, no index leaves its range: it starts in it, or is set by a strict comparison, which a NaN fails.
 
 #ifndef GUMBEL_MOE_SUCCESSIVE_PATHS_H_
 #define GUMBEL_MOE_SUCCESSIVE_PATHS_H_
@@ -24,6 +26,7 @@ template <typename Score>
 class SuccessivePaths {
  public:
   // `scores` (n, k) without NaN or +inf, at least one finite score in every row; room for everybody in `capacity` (k).
+  // There is at least one datapoint and one expert.
   SuccessivePaths(const Score* scores, int64_t n, int64_t k, const int64_t* capacity)
       : scores_(scores),
         n_(n),
@@ -66,18 +69,21 @@ class SuccessivePaths {
   }
 
   // How much better off the datapoints would be at their best experts at the prices: 0 where these are optimal.
-  template <typename Price>
-  double Regret(const std::vector<Price>& prices) const {
+  double Regret(const std::vector<double>& prices) const {
+    const double* price = prices.data();
     double regret = 0;
     for (int64_t i = 0; i < n_; ++i) {
       const Score* row = Row(i);
-      double best = -kInfinity;
-#pragma omp simd reduction(max : best)
+      // Scores less scores and prices less prices: large prices, if alike, leave small differences of scores alone.
+      const double own = row[assignment_[i]];
+      const double paid = price[assignment_[i]];
+      double gain = 0;
+#pragma omp simd reduction(max : gain)
       for (int64_t j = 0; j < k_; ++j) {
-        const double shifted = static_cast<double>(row[j]) - prices[j];
-        best = shifted > best ? shifted : best;
+        const double other = (row[j] - own) - (price[j] - paid);
+        gain = other > gain ? other : gain;
       }
-      regret += best - (static_cast<double>(row[assignment_[i]]) - prices[assignment_[i]]);
+      regret += gain;
     }
     return regret;
   }
@@ -136,16 +142,18 @@ class SuccessivePaths {
   // The best expert of a datapoint at the prices; of tied ones, that with the most room.
   int64_t BestExpert(int64_t i, const std::vector<double>& prices, const std::vector<double>& room) {
     const Score* row = Row(i);
+    const double* price = prices.data();
+    double* shifted = shifted_.data();
     double best = -kInfinity;
 #pragma omp simd reduction(max : best)
     for (int64_t j = 0; j < k_; ++j) {
-      const double value = row[j] - prices[j];
-      shifted_[j] = value;
+      const double value = row[j] - price[j];
+      shifted[j] = value;
       best = value > best ? value : best;
     }
-    int64_t expert = -1;
+    int64_t expert = 0;
     for (int64_t j = 0; j < k_; ++j) {
-      if (shifted_[j] == best && (expert < 0 || room[j] > room[expert])) expert = j;
+      if (shifted[j] == best && (shifted[expert] < best || room[j] > room[expert])) expert = j;
     }
     return expert;
   }
@@ -178,12 +186,10 @@ class SuccessivePaths {
     // Place-holders of score 0 fill the free places: at the lowest price, where all that find no room are too many.
     int64_t spare = -n_;
     for (int64_t j = 0; j < k_; ++j) spare += capacity_[j];
-    const double lowest = *std::min_element(prices_.begin(), prices_.end());
-    int64_t cheapest = -1;
+    const int64_t cheapest = std::min_element(prices_.begin(), prices_.end()) - prices_.begin();
     for (int64_t j = 0; j < k_; ++j) {
       holders_[j] = 0;
-      if (prices_[j] > lowest) continue;
-      if (cheapest < 0) cheapest = j;
+      if (prices_[j] > prices_[cheapest]) continue;
       holders_[j] = std::min(spare, std::max<int64_t>(capacity_[j] - Load(j), 0));
       spare -= holders_[j];
     }
@@ -191,7 +197,8 @@ class SuccessivePaths {
     for (int64_t j = 0; j < k_; ++j) excess_[j] = Load(j) + holders_[j] - capacity_[j];
   }
 
-  // The cheapest way for a datapoint of expert p to expert j costs `costs_[p, j]`, and `movers_[p, j]` would go it.
+  // The cheapest way for a datapoint of expert p to expert j costs `costs_[p, j]`, and `movers_[p, j]` would go it;
+  // where none can, the cost is infinite.
   void Join(int64_t i, int64_t p) {
     assignment_[i] = p;
     position_[i] = Load(p);
@@ -242,6 +249,7 @@ class SuccessivePaths {
     if (nearest > 0) return false;
     for (;;) {
       if (nearest == kInfinity) return possible_ = false;
+      // It is there: `nearest` was one of them, and no entry is NaN.
       const int64_t p = std::find(open_.begin(), open_.end(), nearest) - open_.begin();
       if (excess_[p] < 0) {
         target_ = p;
@@ -253,17 +261,21 @@ class SuccessivePaths {
       const double here = nearest;
       const double base = here - prices_[p];
       const double* costs = &costs_[p * k_];
+      const double* prices = prices_.data();
+      double* distance = distance_.data();
+      double* open = open_.data();
+      int64_t* parent = parent_.data();
       nearest = kInfinity;
 #pragma omp simd reduction(min : nearest)
       for (int64_t j = 0; j < k_; ++j) {
-        // Reduced costs are not negative but for rounding.
-        const double exact = base + (costs[j] < most ? costs[j] : most) + prices_[j];
-        const double through = exact > here ? exact : here;
-        const bool shorter = through < distance_[j];
-        distance_[j] = shorter ? through : distance_[j];
-        open_[j] = shorter ? through : open_[j];
-        parent_[j] = shorter ? p : parent_[j];
-        nearest = open_[j] < nearest ? open_[j] : nearest;
+        // Reduced costs are not negative but for rounding. A NaN stays one, and is not shorter.
+        const double exact = base + (costs[j] < most ? costs[j] : most) + prices[j];
+        const double through = exact < here ? here : exact;
+        const bool shorter = through < distance[j];
+        distance[j] = shorter ? through : distance[j];
+        open[j] = shorter ? through : open[j];
+        parent[j] = shorter ? p : parent[j];
+        nearest = open[j] < nearest ? open[j] : nearest;
       }
     }
   }
@@ -272,6 +284,7 @@ class SuccessivePaths {
 
   // One datapoint moves along each edge of the path; place-holders, which are all alike, as many as can.
   void Augment() {
+    // A datapoint on every edge without place-holders: of infinite cost, the edge would not be on the path.
     int64_t units = -excess_[target_];
     int64_t source = target_;
     for (int64_t j = target_; parent_[j] >= 0; j = source) {
