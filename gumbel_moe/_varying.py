@@ -8,7 +8,7 @@ Tree = TypeVar("Tree")
 
 
 def vary_like(reference: object, tree: Tree) -> Tree:
-    """`tree` with every array marked as varying over the mesh axes that any array of the pytree `reference` varies over.
+    """`tree`, its arrays marked as varying over every mesh axis that an array of the pytree `reference` varies over.
 
     What a loop starts with, and what the branches of a condition return, must have the type of what comes out. A
     constant varies over no axis, the result of a step with sharded data over theirs; most functions cast by themselves,
@@ -28,6 +28,7 @@ def _axes(leaf: object) -> frozenset[str]:
 def _cast(leaf: jax.Array, axes: frozenset[str]) -> jax.Array:
     if not axes:
         return leaf
+    names = tuple(sorted(axes, key=str))
     if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(leaf, tuple(sorted(axes)), to="varying")
-    return jax.lax.pvary(leaf, tuple(sorted(axes)))  # JAX before 0.9
+        return jax.lax.pcast(leaf, names, to="varying")
+    return getattr(jax.lax, "pvary")(leaf, names)  # noqa: B009 - JAX before 0.9; later ones do not have it
