@@ -1,12 +1,15 @@
 """Batches of problems: one problem's function, mapped over all of them in the way that suits the device."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.custom_batching import custom_vmap
+
+from gumbel_moe._varying import vary_like
 
 
 def one_by_one_on_cpu(function: Callable[..., Any], on_cpu: Callable[..., Any] | None = None) -> Callable[..., Any]:
@@ -17,6 +20,8 @@ def one_by_one_on_cpu(function: Callable[..., Any], on_cpu: Callable[..., Any] |
     Loops inside a vmapped function run until the slowest problem of the batch is done, and both sides of a condition
     are computed. An accelerator gains more than that by working on all problems at once, a CPU does not.
     """
+    function = _all_varying(function)
+    on_cpu = None if on_cpu is None else _all_varying(on_cpu)
 
     @custom_vmap
     def single(*args: Any) -> Any:
@@ -36,6 +41,16 @@ def one_by_one_on_cpu(function: Callable[..., Any], on_cpu: Callable[..., Any] |
         return out, jax.tree.map(lambda _: True, out)
 
     return single
+
+
+def _all_varying(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, such that constants among its results vary over a mesh as the others do: two devices' must agree."""
+
+    @wraps(function)
+    def varying(*args: Any) -> Any:
+        return vary_like(args, function(*args))
+
+    return varying
 
 
 def over_leading_axes(function: Callable[..., Any], core_ranks: tuple[int, ...], *arrays: Array) -> Any:

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._varying import vary_like
+
 # Other problems are for the search, which works on all cores and has milder worst cases.
 _MOST_SCORES = 2**22
 _MOST_PER_EXPERT = 1024  # a datapoint that leaves an expert costs a pass over those that stay
@@ -67,5 +69,6 @@ def successive_paths(scores: Array, capacity: Array, prices: Array | None = None
     fields = [((n,), jnp.int32), ((k,), scores.dtype), ((), scores.dtype), ((), scores.dtype), ((), jnp.int32)]
     out = [jax.ShapeDtypeStruct(*field) for field in (*fields, ((k, k), scores.dtype))]
     call = jax.ffi.ffi_call(_TARGET.format(bits=jnp.finfo(scores.dtype).bits), out)
-    *match, costs = call(scores, capacity, prices)
+    given = scores, capacity, prices
+    *match, costs = vary_like(given, call(*vary_like(given, given)))
     return match, costs
