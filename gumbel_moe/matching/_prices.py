@@ -60,7 +60,10 @@ def cool(
         shifted = (rows - jnp.expand_dims(prices, 1 - experts)) / tau
         weights = jnp.exp(shifted - jnp.max(shifted, axis=experts, keepdims=True))
         probs = weights / jnp.sum(weights, axis=experts, keepdims=True)
-        both = jax.lax.dot_general(probs, probs, (((1 - experts,), (1 - experts,)), ((), ())))
+        # The loads come from it, which say when to stop: accelerators would cut its inputs to 7 or 10 bits of mantissa.
+        both = jax.lax.dot_general(
+            probs, probs, (((1 - experts,), (1 - experts,)), ((), ())), precision=jax.lax.Precision.HIGHEST
+        )
         # The curvature is a graph Laplacian; its diagonal is summed up, where a difference would lose all digits.
         links = jnp.where(jnp.eye(k, dtype=bool), 0, both)
         degree = jnp.sum(links, axis=1)
