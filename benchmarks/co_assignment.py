@@ -23,6 +23,7 @@ matplotlib.use("Agg")
 from arviz_plots import plot_forest
 from arviz_stats import summary  # pyright: ignore[reportPrivateImportUsage]
 
+from gumbel_moe._whole_file import whole_file
 from gumbel_moe.diagnostics import assignment_report
 from gumbel_moe.distributions import GumbelMatching
 from gumbel_moe.mcmc import swap_and_move, without_prior
@@ -69,7 +70,8 @@ def main() -> None:
     report.plot(args.out / "co_assignment.png", groups=np.arange(N) // (N // K))
     size = {"figsize": (6, 2.4)}
     forest = plot_forest(report.data, var_names=["loc", "noise"], backend="matplotlib", figure_kwargs=size)
-    forest.savefig(args.out / "group_forest.png", dpi=110, bbox_inches="tight")
+    with whole_file(args.out / "group_forest.png") as part:
+        forest.savefig(part, format="png", dpi=110, bbox_inches="tight")
     print(report)
     print(summary(report.data, round_to=3).to_string())
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from benchmarks._machine import machine
+from gumbel_moe._whole_file import write_json
 from gumbel_moe.diagnostics import check_unbiased
 from gumbel_moe.estimators import exact_loss, score_function_loss
 from gumbel_moe.routing import GumbelMatchingRouter, Routing, SkipRouter, combine, dispatch
@@ -103,7 +104,7 @@ def main() -> None:
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             rows.append(json.loads(done.stdout))
             print(rows[-1], flush=True)
-    args.out.write_text(json.dumps({"machine": machine(), "chains": CHAINS, "rows": rows}, indent=1) + "\n")
+    write_json(args.out, {"machine": machine(), "chains": CHAINS, "rows": rows})
 
 
 if __name__ == "__main__":

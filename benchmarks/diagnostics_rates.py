@@ -21,6 +21,7 @@ from scipy.stats import binom
 from tqdm import tqdm
 
 from benchmarks._machine import machine
+from gumbel_moe._whole_file import write_json
 from gumbel_moe.diagnostics import UnbiasedReport, check_unbiased
 from gumbel_moe.estimators import exact_loss, score_function_loss
 from gumbel_moe.routing import GumbelMatchingRouter, Routing, SkipRouter
@@ -123,8 +124,7 @@ def main() -> None:
     for name in tqdm(CASES, desc="cases"):
         for draws in (60, 500):
             rows.append(measure(name, draws, args.runs, args.biased))
-            text = json.dumps({"machine": machine(), "settings": settings, "rows": rows}, indent=1)
-            args.out.write_text(text + "\n")
+            write_json(args.out, {"machine": machine(), "settings": settings, "rows": rows})
     print(table(rows))
 
 

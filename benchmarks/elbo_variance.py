@@ -39,6 +39,7 @@ from tqdm import tqdm
 from benchmarks._machine import machine
 from benchmarks.elbo_mixture import Data, Enumerated, K, N, data, guide, model, start
 from benchmarks.elbo_picture import picture
+from gumbel_moe._whole_file import write_json
 from gumbel_moe.estimators import AssignmentELBO
 from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, SkipRouter
 
@@ -190,9 +191,7 @@ def main() -> None:
             trained[scale] = train(scale, own, args.seed)
         found = row(trained[scale][step], functions[particles], own, args.draws, args.seed)
         table["rows"].append({"particles": particles, "start": scale, "step": step, **found})
-        draft = path.with_suffix(".part")
-        draft.write_text(json.dumps(table, indent=1) + "\n")
-        draft.replace(path)
+        write_json(path, table)
     args.images.mkdir(parents=True, exist_ok=True)
     picture(table["rows"], args.images / "elbo_variance.png")
 

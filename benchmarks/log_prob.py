@@ -11,7 +11,6 @@ have taken `--seconds`; it says how many it used. Rows of one shape share a comp
 
 import argparse
 import functools
-import json
 import math
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from jax import Array
 from tqdm import tqdm
 
 from benchmarks._machine import machine
+from gumbel_moe._whole_file import write_json
 from gumbel_moe.distributions import Estimate, GumbelMatching, matching_log_prob
 
 EQUAL = ((64, 8), (128, 16), (1024, 16), (1024, 64), (4096, 64), (8, 8), (16, 16), (32, 32))
@@ -190,7 +190,7 @@ def main() -> None:
         "vmap": show(time_batch(args)),
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    args.out.joinpath("log_prob.json").write_text(json.dumps(table, indent=1) + "\n")
+    write_json(args.out / "log_prob.json", table)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from benchmarks import matching_peers as peers
 from benchmarks._machine import machine
 from benchmarks.matching_picture import picture
 from benchmarks.matching_problems import FAMILIES, family
+from gumbel_moe._whole_file import write_json
 from gumbel_moe.distributions import GumbelMatching
 from gumbel_moe.distributions._gumbel_noise import gumbel_noise
 from gumbel_moe.matching import exchange_distances, solve_matching
@@ -197,9 +198,7 @@ def main() -> None:
         table = json.loads(path.read_text())
 
     def save() -> None:
-        draft = path.with_suffix(".part")
-        draft.write_text(json.dumps(table, indent=1) + "\n")
-        draft.replace(path)
+        write_json(path, table)
 
     sizes = [tuple(int(part) for part in size.split("x")) for size in args.sizes.split(",")]
     done = {(row["n"], row["k"], row["family"]) for row in table["rows"]}

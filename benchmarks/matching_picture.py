@@ -5,6 +5,8 @@ from typing import Any
 
 import matplotlib
 
+from gumbel_moe.diagnostics.pictures import write_png
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
@@ -41,5 +43,5 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     figure.legend(handles, labels, loc="lower center", ncols=len(labels), fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    write_png(figure, path, dpi=120)
     plt.close(figure)

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from benchmarks.matching_problems import FAMILIES, family
+from gumbel_moe.diagnostics.pictures import write_png
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -91,7 +92,7 @@ def main() -> None:
     draw_progress(panels[2])
     figure.tight_layout()
     args.out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out / "matching_search.png", dpi=130)
+    write_png(figure, args.out / "matching_search.png")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
+from gumbel_moe.diagnostics.pictures import write_png
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
@@ -136,7 +138,7 @@ def save(figure: Figure, path: Path) -> None:
     for ax in figure.axes:
         ax.tick_params(labelsize=8.5)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=135)
+    write_png(figure, path, dpi=135)
     plt.close(figure)
     print(path)
 

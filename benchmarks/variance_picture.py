@@ -7,6 +7,8 @@ from typing import Any
 
 import matplotlib
 
+from gumbel_moe.diagnostics.pictures import write_png
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -88,7 +90,7 @@ def picture(panels: dict[str, list[Row]], x: str, label: str, path: Path, log: b
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    write_png(figure, path, dpi=120)
     plt.close(figure)
 
 

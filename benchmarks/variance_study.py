@@ -28,6 +28,7 @@ from tqdm import tqdm
 from benchmarks._machine import machine
 from benchmarks.variance_picture import pictures
 from benchmarks.variance_problems import Parts, Problem, gradient, independent_variance, problem
+from gumbel_moe._whole_file import write_json
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment
 
 KINDS = {"balanced": (False, 0.0), "skewed": (False, 1.5), "informed": (True, 0.0)}
@@ -175,9 +176,7 @@ def main() -> None:
     done = {Setting(*(old[name] for name in Setting._fields)) for old in table["rows"]}
     for setting in tqdm([setting for setting in settings() if setting not in done], desc="settings"):
         table["rows"].append(row(setting, args.draws, args.problems, args.seed))
-        draft = path.with_suffix(".part")
-        draft.write_text(json.dumps(table, indent=1) + "\n")
-        draft.replace(path)
+        write_json(path, table)
     args.images.mkdir(parents=True, exist_ok=True)
     pictures(table["rows"], args.images)
 

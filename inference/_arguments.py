@@ -31,7 +31,7 @@ def routers(text: str) -> list[Method]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise argparse.ArgumentTypeError(f"no router named; choose from {', '.join(METHODS)}")
-    return [router(name) for name in dict.fromkeys(names)]
+    return list(dict.fromkeys(router(name) for name in names))
 
 
 def router(text: str) -> Method:

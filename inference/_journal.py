@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jax import Array
 
+from gumbel_moe._whole_file import write_text
+
 
 class Journal:
     """The file `metrics.jsonl` of a run; lines go to disk as they come."""
@@ -20,9 +22,7 @@ class Journal:
         if not self._path.exists():
             return
         kept = [line for line in self._path.read_text().splitlines() if _step(line) <= step]
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept))
-        os.replace(temporary, self._path)
+        write_text(self._path, "".join(f"{line}\n" for line in kept))
 
     def last(self) -> dict[str, Any]:
         """The line written last."""

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import tempfile
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from inference._rows import Row, keep_earlier, row_of, write_json
+from gumbel_moe._whole_file import whole_file, write_json
+from inference._rows import Row, keep_earlier, row_of
 from inference._starts import Outcome
 from inference._tasks import Task
 
@@ -62,11 +62,8 @@ class Results:
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write `arrays` to `path` whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    with os.fdopen(handle, "wb") as file:
+    with whole_file(path) as part, part.open("wb") as file:  # a name would get .npz appended
         np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
 
 
 def versions() -> dict[str, str]:

@@ -1,8 +1,6 @@
 """Outcomes to rows, rows to a file: medians over starts, written so that an interruption loses nothing."""
 
-import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +45,6 @@ def quartiles(values: np.ndarray) -> tuple[float, float]:
     """Lower and upper, at actual values, so that an infinite one does no harm."""
     low, high = np.quantile(_diverged_as(np.inf, values), [0.25, 0.75], method="nearest")
     return float(low), float(high)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` to `path` whole or not at all."""
-    text = json.dumps(content, indent=1, allow_nan=False)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    with os.fdopen(handle, "w") as file:
-        file.write(f"{text}\n")
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
 
 
 def keep_earlier(path: Path) -> Path | None:

@@ -10,9 +10,7 @@ of an earlier run are kept beside the new ones under a number.
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,11 @@ from arviz_base import from_dict
 from arviz_stats import ess, rhat  # pyright: ignore[reportPrivateImportUsage]
 from tqdm import tqdm
 
+from gumbel_moe._whole_file import write_json
 from gumbel_moe.diagnostics import assignment_report
 from inference._arguments import Parser, make_folder, not_negative, positive
 from inference._results import versions
-from inference._rows import keep_earlier, write_json
+from inference._rows import keep_earlier
 from inference._wine_fits import METHODS, Samples, fit
 from inference.pictures import draw_slopes, draw_wines
 from models.balanced_regression import Wines, load
@@ -117,9 +116,7 @@ def _draw(folder: Path, wines: Wines, fits: dict[str, Samples]) -> None:
     posterior = {name: np.asarray(x) for name, x in fits["balanced"].items() if name != "membership"}
     names = [f"wine {i}" for i in range(len(wines.truth))]
     report = assignment_report(posterior, "z", len(wines.sizes), datapoints=names)
-    with tempfile.TemporaryDirectory(dir=folder) as beside:  # written whole or not at all
-        report.data.to_netcdf(Path(beside) / "posterior.nc", engine="h5netcdf")
-        os.replace(Path(beside) / "posterior.nc", folder / "balanced_regression.nc")
+    report.save(folder / "balanced_regression.nc")
     report.plot(folder / "wines_co_assignment.png", groups=wines.truth)
     draw_wines(wines, fits, folder / "wines_fit.png")
     draw_slopes(report.data, folder / "wines_slopes.png")

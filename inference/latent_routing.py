@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from gumbel_moe._whole_file import write_json
 from inference._arguments import Parser, add_shared, make_folder, positive
 from inference._estimators import ESTIMATORS, Estimator
 from inference._fits import Fit
 from inference._latent_rows import linear_regression, row_of, table
 from inference._results import machine, versions
-from inference._rows import keep_earlier, write_json
+from inference._rows import keep_earlier
 from inference._svi import Problem, compile_fit, problem, train_fit
 from inference.pictures import draw_bounds, draw_latent_fit, draw_shares
 
@@ -80,8 +81,8 @@ def _parser() -> Parser:
 
 
 def _estimators(text: str) -> list[Estimator]:
-    """Estimators by their names, separated by commas; every one once."""
-    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    """Estimators by their names, with `_` or `-`, separated by commas; every one once."""
+    names = list(dict.fromkeys(name.strip() for name in text.replace("-", "_").split(",") if name.strip()))
     for name in names or [""]:
         if name not in ESTIMATORS:
             raise argparse.ArgumentTypeError(f"unknown estimator {name!r}; choose from {', '.join(ESTIMATORS)}")

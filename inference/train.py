@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 from tqdm import tqdm
 
+from gumbel_moe._whole_file import write_json
 from inference._arguments import Parser, add_shared, data_names, make_folder, positive, router
 from inference._checkpoints import Checkpoints
 from inference._journal import Journal
 from inference._loop import advance_and_evaluate, first_state
-from inference._rows import write_json
 from inference._tasks import TASKS, Task
 from inference.methods import METHODS, Method
 

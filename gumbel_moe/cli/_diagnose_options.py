@@ -4,11 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gumbel_moe.cli._parser import not_negative, places, rate, whole
+from gumbel_moe.cli._parser import add_router, places, rate, scale, whole
 
-WEIGHTED = ("independent", "skip", "gumbel-matching")
-"""Routers that draw, with importance weights."""
-GATED = ("switch", "base", "sinkhorn", "loss-free", "quantile-balancing")
+PROCESSES = ("skip", "gumbel_matching")
+"""Routers that draw under a capacity, with importance weights that can be left out."""
+WEIGHTED = ("independent", *PROCESSES)
+"""Routers that draw."""
+GATED = ("switch", "base", "sinkhorn", "loss_free", "quantile_balancing")
 """Routers that multiply outputs by a gate: biased by design."""
 
 _ABOUT = """\
@@ -20,9 +22,9 @@ estimate many times and tests its mean, coordinate by coordinate and as a whole
 (check_unbiased), tests its weights (routing_report), and measures its variance beside
 that of independent draws (compare_variance).
 
-Routers that draw (independent, skip, gumbel-matching) should pass. Those that are biased
-by design (switch, base, sinkhorn, loss-free, quantile-balancing; each with its own gated
-loss), and skip or gumbel-matching with `--estimator uncorrected`, should not.
+Routers that draw (independent, skip, gumbel_matching) should pass. Those that are biased
+by design (switch, base, sinkhorn, loss_free, quantile_balancing; each with its own gated
+loss), and skip or gumbel_matching with `--estimator uncorrected`, should not.
 """
 
 _END = """\
@@ -52,13 +54,13 @@ def add(commands: Any) -> None:
     """The command and its options."""
     parser = commands.add_parser("diagnose", help="test a router's gradient for bias", description=_ABOUT, epilog=_END)
     option = parser.add_argument
-    option("--router", required=True, choices=(*WEIGHTED, *GATED), metavar="NAME", help=", ".join(WEIGHTED + GATED))
+    add_router(parser, (*WEIGHTED, *GATED))
     option("--n", type=whole(1, 100_000), default=64, help="datapoints (default: 64)")
     option("--experts", type=whole(1, 1024), default=8, help="experts (default: 8)")
     option(
         "--capacity", type=places, help="places of every expert, or one number for each: 8,8,4 (default: a fair share)"
     )
-    option("--scale", type=not_negative, default=1.0, help="standard deviation of the logits, in nats (default: 1)")
+    option("--scale", type=scale, default=1.0, help="standard deviation of the logits, in nats (default: 1)")
     option("--draws", type=whole(4, 10_000_000), default=2000, help="gradients drawn in each chain (default: 2000)")
     option("--chains", type=whole(1, 1000), default=4, help="independent series of draws (default: 4)")
     option(

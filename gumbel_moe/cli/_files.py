@@ -1,59 +1,86 @@
-"""Files that are there whole or not at all."""
+"""What `--out` may name, looked at before the work; and files that are there whole or not at all."""
 
 import os
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from gumbel_moe._whole_file import other_than_file, whole_file
 from gumbel_moe.cli._exits import BadArgumentError
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `path`, then put it in its place: a crash leaves an older one as it was."""
+@contextmanager
+def whole_output(*paths: Path) -> Iterator[list[Path]]:
+    """Files to fill that take the places of `paths`; that one cannot be written is what is wrong with `--out`."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        part = Path(name)
-        try:
-            write(part)
-            part.chmod(0o666 & ~_umask())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            yield [stack.enter_context(whole_file(path)) for path in paths]
     except OSError as error:
-        raise BadArgumentError("--out", f"cannot write {path}: {error.strerror or error}") from None
+        names = ", ".join(map(str, paths))
+        raise BadArgumentError("--out", f"cannot write {names}: {error.strerror or error}") from None
 
 
-def output_folder(path: Path) -> Path:
-    """The folder, made if it is not there; looked at before the work, not after it."""
+@contextmanager
+def output_folder(path: Path, names: Sequence[str]) -> Iterator[Path]:
+    """The folder for files of these names, made if it is not there; what was made goes again if the block fails."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     if path.exists() and not path.is_dir():
-        raise BadArgumentError("--out", f"{path} is a file, not a folder")
+        raise BadArgumentError("--out", f"{path} is {other_than_file(path) or 'a file'}, not a folder")
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadArgumentError("--out", f"cannot make the folder {path}: {error.strerror or error}") from None
-    return _writable(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadArgumentError("--out", f"cannot make the folder {path}: {error.strerror or error}") from None
+        _check_writable(path)
+        for name in names:
+            _check_file(path / name)
+        yield path
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # it has something in it by now
+                folder.rmdir()
+        raise
 
 
-def output_file(path: Path) -> Path:
-    """A file in a folder that is there."""
-    if path.is_dir():
-        raise BadArgumentError("--out", f"{path} is a folder, not a file")
+def output_file(path: Path, source: Path) -> Path:
+    """A file in a folder that is there, and neither `source`, the file of `--logits`, nor what this program prints to.
+
+    So `/dev/stdout` is refused, wherever it leads to.
+    """
+    _check_file(path)
     if not path.parent.is_dir():
         raise BadArgumentError("--out", f"there is no folder {path.parent}")
-    _writable(path.parent)
+    if path.exists():
+        if path.samefile(source):
+            raise BadArgumentError("--out", f"{path} is the file of --logits, which would be lost")
+        for name, stream in (("output", sys.stdout), ("errors", sys.stderr)):
+            if _prints_to(stream, path):
+                raise BadArgumentError("--out", f"{path} is where this program prints its {name}")
+    _check_writable(Path(os.path.realpath(path)).parent)
     return path
 
 
-def _writable(folder: Path) -> Path:
+def _check_file(path: Path) -> None:
+    try:
+        kind = other_than_file(path)
+    except OSError as error:
+        raise BadArgumentError("--out", f"cannot write {path}: {error.strerror or error}") from None
+    if kind:
+        raise BadArgumentError("--out", f"{path} is {kind}, not a file")
+
+
+def _prints_to(stream: object, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())  # pyright: ignore[reportAttributeAccessIssue]
+    except (OSError, ValueError, AttributeError):  # closed, or no file of the system's
+        return False
+
+
+def _check_writable(folder: Path) -> None:
     try:
         with tempfile.TemporaryFile(dir=folder):
-            return folder
+            pass
     except OSError as error:
         raise BadArgumentError("--out", f"cannot write in {folder}: {error.strerror or error}") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

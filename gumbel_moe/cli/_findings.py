@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from gumbel_moe.diagnostics import RoutingReport, UnbiasedReport, VarianceComparison
 
@@ -44,7 +45,8 @@ class Findings(NamedTuple):
     def relative(self) -> tuple[float, float, float]:
         """The trace of the covariance over that of independent draws, with the ends of an interval."""
         row = self.comparison.summary.iloc[-1]
-        return 1 / row["relative"], 1 / row["relative_high"], 1 / row["relative_low"]
+        with np.errstate(divide="ignore"):  # infinite where independent draws do not vary
+            return 1 / row["relative"], 1 / row["relative_high"], 1 / row["relative_low"]
 
 
 def as_json(found: Findings) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from gumbel_moe.cli._exits import BAD_ARGUMENTS
 
 _MOST = 2**31 - 1
+_MOST_SCALE = 1e30  # the logits of a mixture are sums of several normal numbers, in float32
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,6 +24,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End the program with exit code 2."""
         self.exit(BAD_ARGUMENTS, f"{self.prog}: error: {message}\n")
+
+
+def add_router(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """The option `--router`, one of `names`, with `-` or `_`."""
+    parser.add_argument(
+        "--router",
+        type=lambda text: text.replace("-", "_"),
+        required=True,
+        choices=names,
+        metavar="NAME",
+        help=", ".join(names),
+    )
 
 
 def whole(least: int, most: int = _MOST) -> Callable[[str], int]:
@@ -46,11 +59,11 @@ def places(text: str) -> int | tuple[int, ...]:
     return numbers if "," in text else numbers[0]
 
 
-def not_negative(text: str) -> float:
-    """Reads a finite number of at least 0."""
+def scale(text: str) -> float:
+    """Reads a standard deviation of logits."""
     number = _number(text)
-    if not (math.isfinite(number) and number >= 0):
-        raise argparse.ArgumentTypeError(f"must be a finite number, at least 0, got {text!r}")
+    if not 0 <= number <= _MOST_SCALE:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to {_MOST_SCALE:g}, got {text!r}")
     return number
 
 

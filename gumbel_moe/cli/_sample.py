@@ -1,38 +1,16 @@
 """`gumbel-moe sample`: draws for a user's own logits."""
 
 import argparse
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
+from gumbel_moe.cli._capacity import capacity_of
 from gumbel_moe.cli._exits import FINE, BadArgumentError
-from gumbel_moe.cli._files import output_file, write_whole
+from gumbel_moe.cli._files import output_file, whole_output
 from gumbel_moe.cli._logits import read_logits
 from gumbel_moe.cli._main import tell
-from gumbel_moe.cli._routers import Capacity, capacity_of
-from gumbel_moe.diagnostics._progress import progress_bar
-from gumbel_moe.distributions import GumbelMatching, SkipAssignment
 
-_TOGETHER = 64
-_BATCH_NUMBERS = 2**22  # logits of all draws made together
 _MOST_NUMBERS = 2**30
-
-
-class Draws(NamedTuple):
-    """One row per draw; the keys of the file."""
-
-    assignment: Array
-    kept: Array
-    weight: Array
-    log_prob: Array
-    log_prob_error: Array
 
 
 def sample(options: argparse.Namespace) -> int:
@@ -42,16 +20,15 @@ def sample(options: argparse.Namespace) -> int:
     if options.draws * n > _MOST_NUMBERS:
         raise BadArgumentError("--draws", f"times the {n:,} rows of --logits must be at most {_MOST_NUMBERS:,}")
     capacity = capacity_of(options.capacity, options.router, n, k)
-    path = output_file(options.out)
-    with _precision(logits.dtype):
-        drawn = _draw_all(options.router, logits, capacity, options.seed, options.draws)
+    path = output_file(options.out, options.logits)
+
+    from gumbel_moe.cli._sampling import draw_all  # now that nothing is wrong: JAX takes seconds to import
+
+    drawn = draw_all(options.router, logits, capacity, options.seed, options.draws)
     places = np.broadcast_to(np.asarray(capacity, np.int32), (k,))
+    with whole_output(path) as (part,), part.open("wb") as file:  # a name would get .npz appended
+        np.savez(file, **drawn._asdict(), capacity=places, seed=np.asarray(options.seed))
 
-    def write(part: object) -> None:
-        with open(str(part), "wb") as file:  # a name would get .npz appended
-            np.savez(file, **drawn._asdict(), capacity=places, seed=np.asarray(options.seed))
-
-    write_whole(path, write)
     mean = float(np.mean(drawn.log_prob))
     tell(
         f"{options.draws:,} draws of {n:,} datapoints and {k:,} experts by {options.router}: {path}\n"
@@ -59,69 +36,3 @@ def sample(options: argparse.Namespace) -> int:
         f"mean log-probability {mean:.2f} nats"
     )
     return FINE
-
-
-def _draw_all(router: str, logits: np.ndarray, capacity: Capacity, seed: int, draws: int) -> Draws:
-    """Batches of one size, compiled once; the key of a draw depends on its number alone."""
-    process = partial(_PROCESSES[router], jnp.asarray(logits), capacity)
-    key = jax.random.key(seed)
-    together = max(1, min(_TOGETHER, _BATCH_NUMBERS // logits.size))
-    parts = []
-    with progress_bar(sys.stderr.isatty(), draws, "draws") as advance:
-        for start in range(0, draws, together):
-            numbers = np.arange(start, start + together, dtype=np.uint32)
-            batch = process(jax.vmap(jax.random.fold_in, (None, 0))(key, numbers))
-            if (batch.assignment[0] < 0).any():
-                raise BadArgumentError(
-                    "--logits", "forbids (-inf) so much that no assignment within --capacity is left"
-                )
-            count = min(together, draws - start)
-            parts.append(jax.tree.map(lambda part, count=count: np.asarray(part)[:count], batch))
-            advance(count)
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-
-
-# Compiled for a shape and a capacity, not for the logits: those are an argument.
-@partial(jax.jit, static_argnames="capacity")
-def _independent(logits: Array, capacity: Capacity, keys: Array) -> Draws:
-    expert = jax.vmap(lambda key: jax.random.categorical(key, logits, axis=1))(keys).astype(jnp.int32)
-    log_p = jax.nn.log_softmax(logits, axis=1)
-    log_prob = jnp.sum(_chosen(jnp.broadcast_to(log_p, (*expert.shape, log_p.shape[1])), expert), axis=1)
-    ones = jnp.ones(expert.shape, logits.dtype)
-    return Draws(expert, ones > 0, ones, log_prob, jnp.zeros_like(log_prob))
-
-
-@partial(jax.jit, static_argnames="capacity")
-def _skip(logits: Array, capacity: Capacity, keys: Array) -> Draws:
-    process = SkipAssignment(logits, capacity)
-    value = jax.vmap(process.sample)(keys)
-    log_prob = process.log_prob(value)
-    weight = process.importance_weights(value)
-    return Draws(process.expert(value), process.kept(value), weight, log_prob, jnp.zeros_like(log_prob))
-
-
-@partial(jax.jit, static_argnames="capacity")
-def _gumbel_matching(logits: Array, capacity: Capacity, keys: Array) -> Draws:
-    process = GumbelMatching(logits, capacity)
-    expert, log_q = jax.vmap(process.sample_with_conditionals)(keys)
-    weight = jnp.exp(_chosen(jax.nn.log_softmax(logits, axis=1) - log_q, expert))
-    log_prob, error = process.log_prob_with_error(expert)
-    return Draws(expert, jnp.ones(expert.shape, bool), weight, log_prob, error)
-
-
-def _chosen(table: Array, expert: Array) -> Array:
-    return jnp.take_along_axis(table, expert[..., None], axis=-1)[..., 0]
-
-
-_PROCESSES = {"independent": _independent, "skip": _skip, "gumbel-matching": _gumbel_matching}
-
-
-@contextmanager
-def _precision(dtype: np.dtype) -> Iterator[None]:
-    """Compute in the file's precision, and leave JAX as it was."""
-    before = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-    jax.config.update("jax_enable_x64", dtype == np.float64)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_x64", before)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gumbel_moe.cli._diagnose_options import WEIGHTED
-from gumbel_moe.cli._parser import places, whole
+from gumbel_moe.cli._parser import add_router, places, whole
 
 _ABOUT = """\
 Draw assignments of n datapoints to k experts for your own logits.
@@ -22,7 +22,7 @@ writes a .npz file with, for D draws:
   weight          (D, n): importance weights, 0 where skipped; the mean over draws of
                   weight[:, i] * (assignment[:, i] == j) tends to softmax(logits[i])[j]
   log_prob        (D,) log-probability of the whole draw, in nats: of who drew what and
-                  who was kept (skip), of the assignment (gumbel-matching), or the sum
+                  who was kept (skip), of the assignment (gumbel_matching), or the sum
                   over datapoints (independent)
   log_prob_error  (D,) its standard error in nats; 0 where it is exact to rounding
   capacity        (k,) int32; not used by independent
@@ -32,7 +32,9 @@ exit codes:
   0    written
   2    bad arguments, a file that cannot be read or written: one line on stderr says what
   3    the program itself failed, with a traceback
-  130  interrupted with Ctrl-C; an older output file is as it was
+  130  interrupted with Ctrl-C
+Whatever the exit code but 0, an older output file is as it was. A symbolic link is followed;
+a folder, a device, a pipe (so /dev/stdout too) or the file of --logits is refused.
 
 example:
   python -c "import numpy as np; np.save('logits.npy', np.random.randn(64, 8))"
@@ -44,7 +46,7 @@ def add(commands: Any) -> None:
     """The command and its options."""
     parser = commands.add_parser("sample", help="draw assignments for your logits", description=_ABOUT, epilog=_END)
     option = parser.add_argument
-    option("--router", required=True, choices=WEIGHTED, metavar="NAME", help=", ".join(WEIGHTED))
+    add_router(parser, WEIGHTED)
     option("--logits", type=Path, required=True, metavar="FILE.npy", help="a matrix of n rows and k columns")
     option(
         "--capacity", type=places, help="places of every expert, or one number for each: 8,8,4 (default: a fair share)"

@@ -11,12 +11,13 @@ import pandas as pd
 from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_positive_int
-from gumbel_moe.diagnostics._needs import need
+from gumbel_moe._needs import need
+from gumbel_moe.diagnostics._save import Saved
 from gumbel_moe.diagnostics._tree import data_tree
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AssignmentReport:
+class AssignmentReport(Saved):
     """Draws of an assignment, from [`assignment_report`][gumbel_moe.diagnostics.assignment_report]."""
 
     site: str

@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from gumbel_moe._checks import check_positive_int
+from gumbel_moe._keys import check_key
 from gumbel_moe.diagnostics._checks import check_draws, check_rate
 from gumbel_moe.diagnostics._draws import Estimate, layout_of_draws
 from gumbel_moe.diagnostics._evidence import gather
@@ -70,8 +71,9 @@ def check_unbiased(
 
     **Returns:** an [`UnbiasedReport`][gumbel_moe.diagnostics.UnbiasedReport].
 
-    **Raises:** `TypeError` when `estimate` is no function (or pair) or returns anything but floating-point arrays;
-    `ValueError` when `exact` has another structure or shapes or is not finite, or a number is out of its range.
+    **Raises:** `TypeError` when `estimate` is no function (or pair) or returns anything but floating-point arrays, or
+    `key` is no key; `ValueError` when `exact` has another structure or shapes or is not finite, or a number is out of
+    its range.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -95,7 +97,7 @@ def check_unbiased(
     ```
     """
     draws, chains = check_draws(draws, 4), check_positive_int("chains", chains)
-    rate = check_rate(false_fail_rate)
+    rate, key = check_rate(false_fail_rate), check_key(key)
     estimates = _functions(estimate, exact)
     layout = layout_of_draws(estimates, key)
     truth = _truth(exact, layout)

@@ -10,6 +10,7 @@ import pandas as pd
 from jax import Array
 
 from gumbel_moe._checks import check_positive, check_positive_int
+from gumbel_moe._keys import check_key
 from gumbel_moe.diagnostics._bootstrap import interval as middle
 from gumbel_moe.diagnostics._bootstrap import resampled_means
 from gumbel_moe.diagnostics._checks import check_draws
@@ -54,8 +55,8 @@ def compare_variance(
 
     **Returns:** a [`VarianceComparison`][gumbel_moe.diagnostics.VarianceComparison].
 
-    **Raises:** `TypeError` when an estimator is no function or returns anything but floating-point arrays; `ValueError`
-    when they return different structures, and for names and numbers out of range.
+    **Raises:** `TypeError` when an estimator is no function or returns anything but floating-point arrays, or `key`
+    is no key; `ValueError` when they return different structures, and for names and numbers out of range.
 
     ```python
     >>> import jax
@@ -71,7 +72,7 @@ def compare_variance(
     ```
     """
     draws, chains = check_draws(draws, 4), check_positive_int("chains", chains)
-    names = _names(estimates)
+    names, key = _names(estimates), check_key(key)
     reference = names[0] if reference is None else reference
     if reference not in names:
         raise ValueError(f"reference must be one of {', '.join(names)}, got {reference!r}")

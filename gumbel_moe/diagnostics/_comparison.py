@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gumbel_moe.diagnostics._needs import need
+from gumbel_moe._needs import need
+from gumbel_moe.diagnostics._save import Saved
 from gumbel_moe.diagnostics._spectrum import Spectrum
 from gumbel_moe.diagnostics._tree import data_tree
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class VarianceComparison:
+class VarianceComparison(Saved):
     """From [`compare_variance`][gumbel_moe.diagnostics.compare_variance]; `print` shows the table."""
 
     summary: pd.DataFrame

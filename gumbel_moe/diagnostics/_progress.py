@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from gumbel_moe.diagnostics._needs import need
+from gumbel_moe._needs import need
 
 
 @contextmanager

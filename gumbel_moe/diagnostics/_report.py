@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from arviz_stats import mcse as arviz_mcse  # pyright: ignore[reportPrivateImportUsage]
 
+from gumbel_moe._needs import need
 from gumbel_moe.diagnostics._evidence import Evidence
-from gumbel_moe.diagnostics._needs import need
+from gumbel_moe.diagnostics._save import Saved
 from gumbel_moe.diagnostics._tree import data_tree
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class UnbiasedReport:
+class UnbiasedReport(Saved):
     """The verdict of [`check_unbiased`][gumbel_moe.diagnostics.check_unbiased]; `print` shows it in words."""
 
     passed: bool

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gumbel_moe._needs import need
 from gumbel_moe.diagnostics._marginals import Marginals
-from gumbel_moe.diagnostics._needs import need
 from gumbel_moe.diagnostics._routing_draws import WEIGHT_EDGES, Seen
+from gumbel_moe.diagnostics._save import Saved
 from gumbel_moe.diagnostics._tree import data_tree
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RoutingReport:
+class RoutingReport(Saved):
     """A router at work, from [`routing_report`][gumbel_moe.diagnostics.routing_report]; `print` shows it in words.
 
     Means are over draws.

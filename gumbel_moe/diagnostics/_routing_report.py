@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_logits
+from gumbel_moe._keys import check_key
 from gumbel_moe.diagnostics._checks import check_draws, check_rate
 from gumbel_moe.diagnostics._marginals import marginals
 from gumbel_moe.diagnostics._progress import progress_bar
@@ -50,8 +51,8 @@ def routing_report(
     **Returns:** a [`RoutingReport`][gumbel_moe.diagnostics.RoutingReport].
 
     **Raises:** `TypeError` when `router` is no function, or returns no `Routing`: expert choice gives a datapoint
-    several experts or none, and has no weights; `ValueError` for logits or numbers out of range, and whatever the
-    router raises.
+    several experts or none, and has no weights; and when `key` is no key. `ValueError` for logits or numbers out of
+    range, and whatever the router raises.
 
     ```python
     >>> import jax
@@ -70,7 +71,7 @@ def routing_report(
     Mixture-of-Experts*, arXiv 2408.15664 (2024), section 3.
     """
     draws = check_draws(draws, 2)
-    rate = check_rate(false_fail_rate)
+    rate, key = check_rate(false_fail_rate), check_key(key)
     logits, present = check_logits(logits, mask, exact_rank=2)
     who = np.arange(logits.shape[0]) if present is None else np.flatnonzero(np.asarray(present))
     if len(who) == 0:

@@ -39,7 +39,8 @@ METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 
 
 def find_method(name: str) -> Method:
-    """The method of that name; `ValueError` lists the names there are."""
+    """The method of that name, with `_` or `-`; `ValueError` lists the names there are."""
+    name = name.replace("-", "_")
     if name not in METHODS:
         raise ValueError(f"unknown router {name!r}; choose from {', '.join(METHODS)}")
     return METHODS[name]

@@ -1,7 +1,5 @@
 """One look for all pictures: small multiples, one panel per router."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +8,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from gumbel_moe.diagnostics.pictures import write_png
 
 INK = "#333333"
 FAINT = "#c8c8c8"
@@ -54,9 +54,5 @@ def panels(outcomes: Sequence[Named], title: str, xlabel: str, *, height: float 
 def save(figure: Figure, handles: Sequence[Artist], path: Path) -> Path:
     """Put the legend below, and write a PNG whole or not at all."""
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    with os.fdopen(handle, "wb") as file:
-        figure.savefig(file, format="png", dpi=130)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+    write_png(figure, path)
     return path

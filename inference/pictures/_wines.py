@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from xarray import DataTree
 
+from gumbel_moe._whole_file import whole_file
 from inference.pictures._style import INK, save
 from models.balanced_regression import RESPONSES, Wines
 
@@ -56,7 +57,9 @@ def draw_slopes(posterior: DataTree, path: Path) -> Path:
     slopes = slopes.rename_dims(slope_dim_0="cultivar", slope_dim_1="response")
     slopes = slopes.assign_coords(cultivar=["1", "2", "3"], response=["flavanoids", "colour", "proline"])
     tree = DataTree.from_dict({"posterior": slopes})
-    plot_forest(tree, backend="matplotlib", figure_kwargs={"figsize": (9, 5)}).savefig(path, dpi=110)
+    forest = plot_forest(tree, backend="matplotlib", figure_kwargs={"figsize": (9, 5)})
+    with whole_file(path) as part:
+        forest.savefig(part, format="png", dpi=110)
     return path
 
 

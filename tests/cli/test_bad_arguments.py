@@ -1,9 +1,14 @@
 """What is wrong with a command line is one line on stderr, in its own words, and exit code 2."""
 
+import os
+from itertools import product
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
-from gumbel_moe.cli import main
+from gumbel_moe.cli import _files, main
+from gumbel_moe.cli._exits import BadArgumentError
 
 DIAGNOSE = ["diagnose", "--router", "skip"]
 
@@ -29,8 +34,10 @@ def refused(capsys, arguments):
         ("--capacity", "0", "argument --capacity: must be a whole number from 1"),
         ("--capacity", "8,,8", "argument --capacity: must be a whole number from 1"),
         ("--capacity", "8,8", "argument --capacity: must be one number or 8, one for each expert, got 2"),
-        ("--scale", "nan", "argument --scale: must be a finite number, at least 0, got 'nan'"),
-        ("--scale", "-1", "argument --scale: must be a finite number, at least 0, got '-1'"),
+        ("--scale", "nan", "argument --scale: must be a number from 0 to 1e+30, got 'nan'"),
+        ("--scale", "-1", "argument --scale: must be a number from 0 to 1e+30, got '-1'"),
+        ("--scale", "1e38", "argument --scale: must be a number from 0 to 1e+30, got '1e38'"),
+        ("--scale", "1e300", "argument --scale: must be a number from 0 to 1e+30, got '1e300'"),
         ("--draws", "3", "argument --draws: must be a whole number from 4 to 10,000,000, got '3'"),
         ("--draws", "9999999", "argument --draws: times --chains must be at most 10,000,000"),
         ("--chains", "0", "argument --chains: must be a whole number"),
@@ -52,16 +59,16 @@ def test_too_many_logits(tmp_path, capsys):
     assert "argument --n: times --experts must be at most 10,000,000" in said
 
 
-@pytest.mark.parametrize("router", ["gumbel-matching", "base"])
+@pytest.mark.parametrize("router", ["gumbel-matching", "gumbel_matching", "base"])
 def test_no_room(router, tmp_path, capsys):
     said = refused(capsys, ["diagnose", "--router", router, "--capacity", "7", "--out", tmp_path])
-    assert "argument --capacity: capacity has room for 56 datapoints (sum over 8 experts), but there are 64" in said
+    assert "argument --capacity: has room for 56 datapoints (sum over 8 experts), but there are 64" in said
 
 
 @pytest.mark.parametrize("router", ["independent", "switch"])
 def test_no_weights_to_leave_out(router, tmp_path, capsys):
     said = refused(capsys, ["diagnose", "--router", router, "--estimator", "uncorrected", "--out", tmp_path])
-    assert f"argument --estimator: uncorrected is for skip and gumbel-matching; {router} has no weights" in said
+    assert f"argument --estimator: uncorrected is for skip and gumbel_matching; {router} has no weights" in said
 
 
 def test_out_is_a_file(tmp_path, capsys):
@@ -175,7 +182,7 @@ def test_sample_numbers(option, value, said, logits, tmp_path, capsys):
 
 def test_sample_needs_room(logits, tmp_path, capsys):
     arguments = [*of_file(logits, tmp_path), "--router", "gumbel-matching", "--capacity", "1"]
-    assert "argument --capacity: capacity has room for 3 datapoints" in refused(capsys, arguments)
+    assert "argument --capacity: has room for 3 datapoints" in refused(capsys, arguments)
 
 
 def test_sample_cannot_write(logits, tmp_path, capsys):
@@ -184,3 +191,41 @@ def test_sample_cannot_write(logits, tmp_path, capsys):
     nowhere = tmp_path / "nowhere"
     assert f"argument --out: there is no folder {nowhere}" in refused(capsys, [*base, nowhere / "x.npz"])
     assert f"argument --out: there is no folder {logits}" in refused(capsys, [*base, logits / "x.npz"])
+
+
+def test_sample_keeps_the_logits(logits, tmp_path, monkeypatch, capsys):
+    """Whatever name leads to them."""
+    before = logits.read_bytes()
+    (tmp_path / "soft").symlink_to(logits)
+    (tmp_path / "hard").hardlink_to(logits)
+    monkeypatch.chdir(tmp_path)
+    for given, out in product(("logits.npy", logits, "soft"), ("logits.npy", "./logits.npy", logits, "soft", "hard")):
+        said = refused(capsys, ["sample", "--router", "skip", "--logits", given, "--out", out])
+        assert "argument --out: " in said
+        assert "is the file of --logits, which would be lost" in said
+    assert logits.read_bytes() == before
+    assert (tmp_path / "soft").is_symlink()
+
+
+@pytest.mark.parametrize("command", ["sample", "diagnose"])
+def test_only_files_are_replaced(command, logits, tmp_path, capsys):
+    pipe = tmp_path / "out" / "report.html"
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    if command == "sample":
+        base = ["sample", "--router", "skip", "--logits", logits, "--out"]
+        assert "argument --out: /dev/null is a device, not a file" in refused(capsys, [*base, "/dev/null"])
+        refusal = refused(capsys, [*base, pipe])
+    else:
+        refusal = refused(capsys, [*DIAGNOSE, "--out", pipe.parent])
+        assert f"argument --out: {pipe} is a pipe, not a folder" in refused(capsys, [*DIAGNOSE, "--out", pipe])
+    assert f"argument --out: {pipe} is a pipe, not a file" in refusal
+    assert pipe.is_fifo()
+    assert list(pipe.parent.iterdir()) == [pipe]
+
+
+def test_folders_made_in_vain_go_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_files, "_check_writable", fail := Mock(side_effect=BadArgumentError("--out", "is full")))
+    assert "argument --out: is full" in refused(capsys, [*DIAGNOSE, "--out", tmp_path / "made" / "by it"])
+    assert fail.called
+    assert list(tmp_path.iterdir()) == []

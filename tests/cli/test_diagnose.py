@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 import xarray
 
-from gumbel_moe.cli import _diagnose, main
+from gumbel_moe.cli import _investigation, main
 from tests.cli.browser import BROKEN, BROWSER, PROBE, console
 
 SMALL = ["--n", "12", "--experts", "3", "--draws", "200", "--chains", "2"]
@@ -164,7 +164,7 @@ def test_crash_is_not_taken_for_a_bias(tmp_path, monkeypatch, capsys):
     def crash(*_):
         raise RuntimeError("the disk is gone")
 
-    monkeypatch.setattr(_diagnose, "_investigate", crash)
+    monkeypatch.setattr(_investigation, "investigate", crash)
     (tmp_path / "report.json").write_text("old")
     assert run(tmp_path, "--router", "skip") == 3
     assert "RuntimeError: the disk is gone" in capsys.readouterr().err
@@ -175,8 +175,8 @@ def test_interrupted(tmp_path, monkeypatch, capsys):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_diagnose, "_investigate", stop)
-    assert run(tmp_path, "--router", "skip") == 130
+    monkeypatch.setattr(_investigation, "investigate", stop)
+    assert run(tmp_path / "made", "--router", "skip") == 130
     assert capsys.readouterr().err == "gumbel-moe diagnose: interrupted\n"
     assert list(tmp_path.iterdir()) == []
 

@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 from gumbel_moe.cli import main
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment, enumerate_assignments
+from tests.full_disk import full_disk
 
 LOGITS = np.add(np.random.default_rng(0).normal(size=(6, 2)), [1, 0]).astype(np.float32)
 
@@ -109,6 +110,18 @@ def test_forbidden_experts(tmp_path, capsys):
     said = "argument --logits: forbids (-inf) so much that no assignment within --capacity is left"
     assert capsys.readouterr().err == f"gumbel-moe sample: error: {said}\n"
     assert not (tmp_path / "new.npz").exists()
+
+
+def test_full_disk_is_one_line_and_keeps_the_older_file(tmp_path, capsys):
+    np.save(tmp_path / "logits.npy", LOGITS)
+    path = tmp_path / "draws.npz"
+    path.write_text("old")
+    logits = str(tmp_path / "logits.npy")
+    with full_disk(2000):
+        assert main(["sample", "--router", "independent", "--logits", logits, "--out", str(path), "--draws", "64"]) == 2
+    assert capsys.readouterr().err == f"gumbel-moe sample: error: argument --out: cannot write {path}: File too large\n"
+    assert path.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["draws.npz", "logits.npy"]
 
 
 def test_name_of_the_file_is_kept(tmp_path):

@@ -48,7 +48,7 @@ def test_bad_tables():
 def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
     class Broken:
         def savefig(self, file, **_):
-            file.write(b"half")
+            file.write_bytes(b"half")
             raise RuntimeError
 
     (tmp_path / "old.png").write_bytes(b"old")

@@ -1,5 +1,6 @@
 """The report: its table and ArviZ's, netCDF and back, pictures, and what it says."""
 
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 import xarray
 
 from gumbel_moe.diagnostics import check_unbiased
+from tests.full_disk import full_disk
 
 KEY = jax.random.key(0)
 
@@ -32,7 +34,7 @@ def report():
 @pytest.mark.smoke
 def test_to_netcdf_and_back(report, tmp_path):
     path = tmp_path / "draws.nc"
-    report.data.to_netcdf(path)
+    report.save(path)
     with xarray.open_datatree(path) as back:
         for group in ("posterior", "constant_data"):
             xarray.testing.assert_identical(back[group].to_dataset().load(), report.data[group].to_dataset())
@@ -47,6 +49,26 @@ def test_to_netcdf_and_back(report, tmp_path):
     assert "seed" not in attrs
     assert attrs["jax_version"] == jax.__version__
     assert attrs["false_fail_rate"] == 1e-6
+
+
+def test_full_disk_leaves_the_older_draws(report, tmp_path):
+    path = tmp_path / "draws.nc"
+    path.write_text("old")
+    with full_disk(5000), pytest.raises(OSError, match="File too large"):
+        report.save(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("package", ["h5netcdf", "h5py"])
+def test_saving_says_what_it_needs(package, report, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("h5netcdf", "h5py")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    needs = f"saving draws needs {package}: pip install 'gumbel_moe[diagnostics]'"
+    with pytest.raises(ModuleNotFoundError, match=re.escape(needs)):
+        report.save(tmp_path / "draws.nc")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.smoke
@@ -101,6 +123,7 @@ for name in ("matplotlib", "tqdm", "h5netcdf", "h5py"):
     sys.modules[name] = None
 import jax
 from gumbel_moe.diagnostics import check_unbiased
+from tests.full_disk import full_disk
 estimate = lambda key: jax.random.normal(key, (2,))
 report = check_unbiased(estimate, jax.numpy.zeros(2), jax.random.key(0), draws=20)
 assert report.passed, report

@@ -117,7 +117,7 @@ def test_a_state_can_be_given():
 @pytest.mark.smoke
 def test_to_netcdf_and_back(tmp_path):
     report = routing_report(SkipRouter(2), LOGITS, KEY, draws=50, attrs={"capacity": 2})
-    report.data.to_netcdf(tmp_path / "routing.nc")
+    report.save(tmp_path / "routing.nc")
     with xarray.open_datatree(tmp_path / "routing.nc") as back:
         assert back["posterior"]["load"].dims == ("chain", "draw", "expert")
         xarray.testing.assert_identical(back["constant_data"].to_dataset(), report.data["constant_data"].to_dataset())

@@ -72,7 +72,7 @@ def test_costs(result):
 
 def test_to_netcdf_and_back(result, tmp_path):
     path = tmp_path / "variance.nc"
-    result.data.to_netcdf(path)
+    result.save(path)
     with xarray.open_datatree(path) as back:
         squared = back["posterior"]["squared_deviation"]
         assert squared.dims == ("chain", "draw", "estimator")

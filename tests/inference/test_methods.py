@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from inference._arguments import routers
 from inference.methods import METHODS, find_method
 from inference.methods._method import mixture_log_likelihoods
 from models.digits import DigitsMixture
@@ -28,6 +29,13 @@ KEY = jax.random.key(2)
 N, CAPACITY = 8, 4
 X = jnp.linspace(0.05, 0.95, N)[:, None]
 Y = target(X)
+
+
+def test_names_are_read_with_either_dash():
+    for name in NAMES:
+        assert find_method(name.replace("_", "-")) is find_method(name) is METHODS[name]
+    read = routers("gumbel-matching,skip,gumbel_matching, loss-free")
+    assert [method.name for method in read] == ["gumbel_matching", "skip", "loss_free"]
 
 
 @pytest.fixture

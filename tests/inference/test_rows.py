@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from inference._rows import keep_earlier, row_of, write_json
+from gumbel_moe._whole_file import write_json
+from inference._rows import keep_earlier, row_of
 from inference._starts import Outcome
 from inference._table import legend, table
 

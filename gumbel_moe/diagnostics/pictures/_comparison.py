@@ -40,7 +40,8 @@ def draw_comparison(result: "VarianceComparison", path: str | Path | None = None
             )
     logarithmic(axes[2], "y")
     axes[2].set_xlabel("eigenvalue of the covariance, by size", fontsize=9, color=INK)
-    axes[2].legend(fontsize=8, frameon=False)
+    if axes[2].lines:
+        axes[2].legend(fontsize=8, frameon=False)
     return write_png(figure, path)
 
 

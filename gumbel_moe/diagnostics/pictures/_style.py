@@ -1,14 +1,14 @@
 """One look for all pictures."""
 
 import math
-import os
-import tempfile
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
+
+from gumbel_moe._whole_file import whole_file
 
 INK = "#333333"
 FAINT = "#c8c8c8"
@@ -39,18 +39,10 @@ def logarithmic(ax: Axes, letter: str) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def write_png(figure: Figure, path: str | Path | None) -> Figure:
+def write_png(figure: Figure, path: str | Path | None, *, dpi: int = 130) -> Figure:
     """Write a PNG whole or not at all, or nothing if there is no path; the figure comes back."""
     if path is None:
         return figure
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            figure.savefig(file, format="png", dpi=130)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(path) as part:
+        figure.savefig(part, format="png", dpi=dpi)
     return figure
