@@ -1,7 +1,8 @@
 """Constraints: the arguments and the supports of the assignment distributions."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import constraints
-from numpyro.distributions.constraints import Constraint
+from numpyro.distributions.constraints import Constraint, ParameterFreeConstraint
 
 from gumbel_moe._checks import is_traced
+from gumbel_moe.distributions._capacities import common_capacity
 
 
 class _Logits(Constraint):
@@ -42,18 +44,20 @@ class _Capacitated(Constraint):
 
     is_discrete = True
     event_dim = 1
+    skips: ClassVar[bool]
 
-    def __init__(self, capacity: ArrayLike) -> None:
+    def __init__(self, capacity: Any) -> None:
         self.capacity = capacity
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__[1:]}(capacity={self.capacity})"
+        capacity = self.capacity if is_traced(self.capacity) else np.asarray(self.capacity)
+        return f"{type(self).__name__[1:]}(capacity={capacity})"
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
         return (self.capacity,), (("capacity",), {})
 
     def eq(self, other: object, static: bool = False) -> Any:
-        if type(other) is not type(self):
+        if not isinstance(other, _Capacitated) or other.skips != self.skips:
             return False
         same = np.shape(self.capacity) == np.shape(other.capacity)
         equal = np if static else jnp
@@ -61,9 +65,10 @@ class _Capacitated(Constraint):
 
     def _in_order(self, prototype: ArrayLike) -> tuple[Array, Array]:
         """Experts filled one after the other, and which positions are beyond all of them."""
-        ends = jnp.cumsum(jnp.minimum(jnp.asarray(self.capacity), jnp.shape(prototype)[-1] + 1))
+        ends = jnp.cumsum(jnp.minimum(jnp.asarray(self.capacity), jnp.shape(prototype)[-1] + 1), axis=-1)
         position = jnp.broadcast_to(jnp.arange(jnp.shape(prototype)[-1], dtype=jnp.int32), jnp.shape(prototype))
-        return jnp.searchsorted(ends, position, side="right").astype(jnp.int32), position >= ends[-1]
+        search = jnp.vectorize(partial(jnp.searchsorted, side="right"), signature="(k),(n)->(n)")
+        return search(ends, position).astype(jnp.int32), position >= ends[..., -1:]
 
 
 def expert_loads(expert: Array, num_experts: int, counted: ArrayLike = True) -> Array:
@@ -97,7 +102,9 @@ def _seen(check: Callable[[Array, Array], Array], x: ArrayLike, capacity: ArrayL
 
 
 class _BalancedAssignment(_Capacitated):
-    """Expert indices with at most `capacity[j]` datapoints at expert `j`."""
+    """Expert indices with at most `capacity[..., j]` datapoints at expert `j`."""
+
+    skips = False
 
     def __call__(self, x: ArrayLike) -> Array | np.ndarray:
         return _seen(_is_balanced, x, self.capacity)
@@ -107,7 +114,9 @@ class _BalancedAssignment(_Capacitated):
 
 
 class _SkippedAssignment(_Capacitated):
-    """Drawn experts, `~j` if skipped: expert `j` keeps exactly `min(drawn, capacity[j])`."""
+    """Drawn experts, `~j` if skipped: expert `j` keeps exactly `min(drawn, capacity[..., j])`."""
+
+    skips = True
 
     def __call__(self, x: ArrayLike) -> Array | np.ndarray:
         return _seen(is_skipped, x, self.capacity)
@@ -117,5 +126,33 @@ class _SkippedAssignment(_Capacitated):
         return jnp.where(beyond, ~0, expert)
 
 
-balanced_assignment = _BalancedAssignment
-skipped_assignment = _SkippedAssignment
+class _Fixed(_Capacitated, ParameterFreeConstraint):
+    """A known capacity, one for the whole batch, is no parameter: NumPyro mixes components with such supports alone."""
+
+    def tree_flatten(self) -> tuple[tuple, tuple]:
+        return (), ((), {"capacity": self.capacity})
+
+
+class _FixedBalancedAssignment(_Fixed, _BalancedAssignment):
+    pass
+
+
+class _FixedSkippedAssignment(_Fixed, _SkippedAssignment):
+    pass
+
+
+def balanced_assignment(capacity: Any) -> Constraint:
+    """The support of Gumbel-Matching for capacities `(..., k)`."""
+    return _support(_BalancedAssignment, _FixedBalancedAssignment, capacity)
+
+
+def skipped_assignment(capacity: Any) -> Constraint:
+    """The support of the skip process for capacities `(..., k)`."""
+    return _support(_SkippedAssignment, _FixedSkippedAssignment, capacity)
+
+
+def _support(varying: type[_Capacitated], fixed: type[_Capacitated], capacity: Any) -> Constraint:
+    common = common_capacity(capacity)
+    if common is None or is_traced(common):
+        return varying(capacity if common is None else common)
+    return fixed(tuple(np.asarray(common).tolist()))

@@ -1,5 +1,7 @@
 """The Gumbel-Matching process: perturb the logits with Gumbel noise, then solve the balanced matching exactly."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,11 +14,13 @@ from numpyro.distributions.util import validate_sample
 from gumbel_moe._batch import over_leading_axes
 from gumbel_moe._checks import check_positive, check_positive_int, check_room
 from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_key
+from gumbel_moe.distributions._capacities import with_capacity
 from gumbel_moe.distributions._constraints import balanced_assignment
 from gumbel_moe.distributions._gumbel_noise import gumbel_noise
 from gumbel_moe.distributions._matching_log_prob import DEFAULT_DRAWS, Estimate, matching_log_prob
 from gumbel_moe.matching import solve_matching
 from gumbel_moe.matching._exchange import match_and_distances
+from gumbel_moe.matching._solve import check_solved
 
 
 class GumbelMatching(AssignmentDistribution):
@@ -36,7 +40,8 @@ class GumbelMatching(AssignmentDistribution):
 
     - `logits`: `(..., n, k)`, unnormalised log-probabilities $a$; leading axes are the batch shape. `-inf` forbids an
       expert for a datapoint.
-    - `capacity`: an int or `(k,)` ints, at least 1, with `sum(capacity) >= n`.
+    - `capacity`: an int or `(k,)` ints, at least 1, with `sum(capacity) >= n`. For a batch also `(..., k)`, whose
+      leading axes broadcast against the batch shape; the attribute has as many axes as the batch and one.
     - `num_draws`, `target_error`: how many price vectors `log_prob` draws for more than three experts, and the standard
       error in nats at which it may stop, as in [`matching_log_prob`][gumbel_moe.distributions.matching_log_prob].
 
@@ -89,7 +94,9 @@ class GumbelMatching(AssignmentDistribution):
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws of shape `sample_shape + batch_shape + (n,)`, int32."""
-        return solve_matching(self._perturbed(key, sample_shape), self.capacity).assignment
+        match = self._solved(solve_matching, key, sample_shape)
+        check_solved(match)
+        return match.assignment
 
     def sample_with_conditionals(self, key: Array, sample_shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
         r"""Draws, and each datapoint's distribution given the noise of all the others.
@@ -103,8 +110,8 @@ class GumbelMatching(AssignmentDistribution):
         **Returns:** `value` of shape `sample_shape + batch_shape + (n,)`, the same draws as `sample`, and `log_q` in
         nats, of the same shape with a last axis of `k`.
         """
-        scores = self._perturbed(key, sample_shape)
-        match, distances = match_and_distances(scores, self.capacity)
+        match, distances = self._solved(match_and_distances, key, sample_shape)
+        check_solved(match)
         return match.assignment, _conditionals(self.logits, distances, match.assignment)
 
     @validate_sample
@@ -154,15 +161,17 @@ class GumbelMatching(AssignmentDistribution):
             return (mean, squares + gap * (q - mean)), None
 
         counts = jnp.arange(1, draws + 1, dtype=self.logits.dtype)
-        start = jnp.zeros_like(self.logits), jnp.zeros_like(self.logits)
-        (mean, squares), _ = jax.lax.scan(add, start, (counts, jax.random.split(key, draws)))
+        start = jnp.zeros((*self._shape(()), self.num_experts), self.logits.dtype)
+        (mean, squares), _ = jax.lax.scan(add, (start, start), (counts, jax.random.split(key, draws)))
         return Estimate(mean, jnp.sqrt(squares / (draws - 1) / draws))
 
     def _estimate(self, value: ArrayLike, key: Array | None = None) -> Estimate:
-        value = self._check_value(value)
-        return matching_log_prob(
-            self.logits, value, self.capacity, num_draws=self.num_draws, target_error=self.target_error, key=key
-        )
+        estimate = partial(matching_log_prob, num_draws=self.num_draws, target_error=self.target_error, key=key)
+        return with_capacity(estimate, self.capacity, (2, 1), self.logits, self._check_value(value))
+
+    def _solved(self, solve: Callable[[Array, Array], Any], key: Array, sample_shape: tuple[int, ...]) -> Any:
+        check_room(self.capacity, self.event_shape[0])
+        return with_capacity(solve, self.capacity, (2,), self._perturbed(key, sample_shape))
 
     def _perturbed(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         shape = (*self._shape(sample_shape), self.num_experts)

@@ -32,7 +32,8 @@ class SkipAssignment(AssignmentDistribution):
     - `logits`: `(..., n, k)`, unnormalised log-probabilities $a$; leading axes are the batch shape. `-inf` forbids an
       expert for a datapoint.
     - `capacity`: an int or `(k,)` ints, at least 1: how many datapoints each expert may keep. Their sum may be below
-      `n`.
+      `n`. For a batch also `(..., k)`, whose leading axes broadcast against the batch shape; the attribute has as many
+      axes as the batch and one.
 
     **Raises:** `ValueError` for logits with fewer than two axes, NaN, `+inf` or a datapoint with every expert
     forbidden, and for a capacity that is no positive integer; `TypeError` for logits that are not floating point. With
@@ -92,7 +93,8 @@ def _draw(key: Array, logits: Array, capacity: Array, shape: tuple[int, ...]) ->
     draw_key, order_key = jax.random.split(key)
     expert = jax.random.categorical(draw_key, logits, axis=-1, shape=shape).astype(jnp.int32)
     priority = jax.random.bits(order_key, shape)
-    kept = over_leading_axes(lambda z, order: _keep_first(z, order, capacity), (1, 1), expert, priority)
+    capacity = jnp.broadcast_to(capacity, (*shape[:-1], capacity.shape[-1]))
+    kept = over_leading_axes(_keep_first, (1, 1, 1), expert, priority, capacity)
     return jnp.where(kept, expert, ~expert)
 
 
