@@ -1,5 +1,6 @@
 """Batches of problems: one problem's function, mapped over all of them in the way that suits the device."""
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -58,6 +59,6 @@ def over_leading_axes(function: Callable[..., Any], core_ranks: tuple[int, ...],
     batch = arrays[0].shape[: arrays[0].ndim - core_ranks[0]]
     if not batch:
         return function(*arrays)
-    flat = [x.reshape((-1, *x.shape[len(batch) :])) for x in arrays]
+    flat = [x.reshape((math.prod(batch), *x.shape[len(batch) :])) for x in arrays]
     out = jax.vmap(function)(*flat)
     return jax.tree.map(lambda x: x.reshape((*batch, *x.shape[1:])), out)

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -94,14 +95,20 @@ def check_entries(name: str, array: Array) -> None:
         raise ValueError(f"{name} forbids every expert (-inf) for datapoint {where}{advice}")
 
 
-def check_capacity(capacity: ArrayLike, num_experts: int, *, look: bool = True) -> Array | np.ndarray:
+def check_capacity(
+    capacity: ArrayLike, num_experts: int, *, look: bool = True, batch_shape: tuple[int, ...] = ()
+) -> Array | np.ndarray:
     """`capacity` as `(num_experts,)` int32, positive where that can be seen: in NumPy unless it is traced.
 
-    `look=False` leaves the entries to `check_places`.
+    `look=False` leaves the entries to `check_places`. For a batch of problems there may be one for each: leading axes
+    that broadcast to `batch_shape`, and are kept.
     """
     allowed = f"capacity must be an int or ({num_experts},) ints"
-    if np.shape(capacity) not in ((), (num_experts,)):
-        raise ValueError(f"{allowed}, got shape {np.shape(capacity)}")
+    *leading, size = np.shape(capacity) or (num_experts,)
+    if size != num_experts or not _broadcasts(leading, batch_shape):
+        batched = f", for a batch of shape {batch_shape} with leading axes to match" if batch_shape else ""
+        raise ValueError(f"{allowed}{batched}, got shape {np.shape(capacity)}")
+    shape = (*leading, num_experts)
     limits = np.iinfo(np.int32)
     if is_traced(capacity):
         traced = jnp.asarray(capacity)
@@ -109,18 +116,25 @@ def check_capacity(capacity: ArrayLike, num_experts: int, *, look: bool = True) 
             raise ValueError(f"{allowed}, got dtype {traced.dtype}")
         own = jnp.iinfo(traced.dtype)
         traced = jnp.clip(traced, max(own.min, limits.min), min(own.max, limits.max))
-        return jnp.broadcast_to(traced.astype(jnp.int32), (num_experts,))
+        return jnp.broadcast_to(traced.astype(jnp.int32), shape)
     places = np.asarray(capacity)
     if not np.issubdtype(places.dtype, np.integer):
         raise ValueError(f"{allowed}, got {capacity!r}")
     if look:
         check_places(capacity)
-    return np.broadcast_to(np.clip(places, limits.min, limits.max).astype(np.int32), (num_experts,))
+    own = np.iinfo(places.dtype)
+    places = np.clip(places, max(own.min, limits.min), min(own.max, limits.max))
+    return np.broadcast_to(places.astype(np.int32), shape)
+
+
+def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether an array of `shape` broadcasts to shape `to`."""
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(to), strict=False))
 
 
 def check_places(capacity: ArrayLike) -> None:
     """Raise for a capacity below 1; a traced one cannot be looked at."""
-    if not is_traced(capacity) and np.min(np.asarray(capacity)) < 1:
+    if not is_traced(capacity) and np.any(np.asarray(capacity) < 1):
         raise ValueError(f"capacity must be at least 1 for every expert, got {capacity!r}")
 
 
@@ -128,13 +142,14 @@ def check_room(capacity: Array | np.ndarray, num_datapoints: int, present: Array
     """Raise when the experts together cannot hold the datapoints, or those `present`; traced numbers are not seen."""
     if is_traced(capacity, present):
         return
-    places = int(np.sum(np.asarray(capacity), dtype=np.int64))
-    if present is not None:
-        num_datapoints = int(np.max(np.sum(np.asarray(present), axis=-1), initial=0))
-    if places < num_datapoints:
+    places = np.sum(np.asarray(capacity), axis=-1, dtype=np.int64)
+    wanted = np.int64(num_datapoints) if present is None else np.sum(np.asarray(present), axis=-1)
+    short = np.argwhere(places < wanted)
+    if len(short):
+        places, wanted = (np.broadcast_to(x, np.broadcast_shapes(places.shape, wanted.shape)) for x in (places, wanted))
         raise ValueError(
-            f"capacity has room for {places} datapoints (sum over {capacity.shape[-1]} experts), "
-            f"but there are {num_datapoints}"
+            f"capacity has room for {places[tuple(short[0])]} datapoints (sum over {capacity.shape[-1]} experts), "
+            f"but there are {wanted[tuple(short[0])]}"
         )
 
 

@@ -1,8 +1,9 @@
-"""What the two assignment distributions share: logits `(..., n, k)`, capacities `(k,)`, and an event `(n,)`."""
+"""What the two assignment distributions share: logits `(..., n, k)`, capacities `(..., k)`, and an event `(n,)`."""
 
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import Distribution, constraints
@@ -35,8 +36,10 @@ class AssignmentDistribution(Distribution):
         validate_args: bool | None = None,
     ) -> None:
         self.logits, self.present = check_logits(logits, mask, look=False)
-        self.capacity = check_capacity(capacity, self.logits.shape[-1], look=False)
-        *batch_shape, num_datapoints, _ = self.logits.shape
+        *batch_shape, num_datapoints, k = self.logits.shape
+        capacity = check_capacity(capacity, k, look=False, batch_shape=tuple(batch_shape))
+        # As many axes as the batch, so that they still match when `vmap` or `scan` puts others in front.
+        self.capacity = capacity.reshape((1,) * (len(batch_shape) + 1 - capacity.ndim) + capacity.shape)
         super().__init__(tuple(batch_shape), (num_datapoints,), validate_args=validate_args)
 
     def validate_args(self, strict: bool = True) -> None:
@@ -73,7 +76,9 @@ class AssignmentDistribution(Distribution):
         )
 
     def _shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (*sample_shape, *self.batch_shape, *self.event_shape)
+        """Of draws: also one for each problem of a distribution that was stacked and still has its old batch shape."""
+        stacked = np.broadcast_shapes(self.batch_shape, self.logits.shape[:-2], self.capacity.shape[:-1])
+        return (*sample_shape, *stacked, *self.event_shape)
 
     def _check_value(self, value: ArrayLike) -> Array:
         """`value` as integers, one for every datapoint: a single one must not broadcast. Nothing has number `~k`."""

@@ -1,7 +1,8 @@
 """Constraints: the arguments and the supports of the assignment distributions."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from numpyro.distributions import constraints
-from numpyro.distributions.constraints import Constraint
+from numpyro.distributions.constraints import Constraint, ParameterFreeConstraint
 
 from gumbel_moe._arrays import is_traced
+from gumbel_moe.distributions._capacities import common_capacity
 
 
 class _Logits(Constraint):
@@ -42,20 +44,25 @@ class _Capacitated(Constraint):
 
     is_discrete = True
     event_dim = 1
+    skips: ClassVar[bool]
+    present: Array | None = None
 
-    def __init__(self, capacity: ArrayLike, present: Array | None = None) -> None:
+    def __init__(self, capacity: Any, present: Array | None = None) -> None:
         self.capacity = capacity
         self.present = present
 
     def __repr__(self) -> str:
+        capacity = self.capacity if is_traced(self.capacity) else np.asarray(self.capacity)
         mask = "" if self.present is None else f", mask={self.present}"
-        return f"{type(self).__name__[1:]}(capacity={self.capacity}{mask})"
+        return f"{type(self).__name__[1:]}(capacity={capacity}{mask})"
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
         return (self.capacity, self.present), (("capacity", "present"), {})
 
     def eq(self, other: object, static: bool = False) -> Any:
-        if type(other) is not type(self) or (self.present is None) != (other.present is None):
+        if not isinstance(other, _Capacitated) or other.skips != self.skips:
+            return False
+        if (self.present is None) != (other.present is None):
             return False
         equal = np if static else jnp
         pairs: list[tuple[Any, Any]] = [(self.capacity, other.capacity)]
@@ -68,11 +75,13 @@ class _Capacitated(Constraint):
 
     def _in_order(self, prototype: ArrayLike) -> tuple[Array, Array]:
         """Experts filled one after the other, `k` for who does not take part; and who is beyond all of them."""
-        ends = jnp.cumsum(jnp.minimum(jnp.asarray(self.capacity), jnp.shape(prototype)[-1] + 1))
-        present = jnp.ones(jnp.shape(prototype)[-1], bool) if self.present is None else self.present
-        position = jnp.broadcast_to(jnp.cumsum(present, axis=-1, dtype=jnp.int32) - 1, jnp.shape(prototype))
-        expert = jnp.searchsorted(ends, position, side="right").astype(jnp.int32)
-        return jnp.where(present, expert, len(ends)), present & (position >= ends[-1])
+        shape = jnp.shape(prototype)
+        ends = jnp.cumsum(jnp.minimum(jnp.asarray(self.capacity), shape[-1] + 1), axis=-1)
+        present = jnp.ones(shape[-1], bool) if self.present is None else self.present
+        position = jnp.broadcast_to(jnp.cumsum(present, axis=-1, dtype=jnp.int32) - 1, shape)
+        search = jnp.vectorize(partial(jnp.searchsorted, side="right"), signature="(k),(n)->(n)")
+        expert = jnp.where(present, search(ends, position).astype(jnp.int32), ends.shape[-1])
+        return expert, present & (position >= ends[..., -1:])
 
 
 def expert_loads(expert: Array, num_experts: int, counted: ArrayLike = True) -> Array:
@@ -111,7 +120,9 @@ def _seen(check: Callable[..., Array], x: ArrayLike, on: _Capacitated) -> Array 
 
 
 class _BalancedAssignment(_Capacitated):
-    """Expert indices with at most `capacity[j]` datapoints at expert `j`; `k` for a datapoint that takes no part."""
+    """Expert indices with at most `capacity[..., j]` datapoints at expert `j`; `k` for who takes no part."""
+
+    skips = False
 
     def __call__(self, x: ArrayLike) -> Array | np.ndarray:
         return _seen(is_balanced, x, self)
@@ -121,7 +132,9 @@ class _BalancedAssignment(_Capacitated):
 
 
 class _SkippedAssignment(_Capacitated):
-    """Drawn experts, `~j` if skipped: expert `j` keeps exactly `min(drawn, capacity[j])`; `k` for who takes no part."""
+    """Drawn experts, `~j` if skipped: expert `j` keeps exactly `min(drawn, capacity[..., j])`; `k` if left out."""
+
+    skips = True
 
     def __call__(self, x: ArrayLike) -> Array | np.ndarray:
         return _seen(is_skipped, x, self)
@@ -131,5 +144,35 @@ class _SkippedAssignment(_Capacitated):
         return jnp.where(beyond, ~0, expert)
 
 
-balanced_assignment = _BalancedAssignment
-skipped_assignment = _SkippedAssignment
+class _Fixed(_Capacitated, ParameterFreeConstraint):
+    """A known capacity, one for the whole batch, is no parameter: NumPyro mixes components with such supports alone."""
+
+    def tree_flatten(self) -> tuple[tuple, tuple]:
+        return (), ((), {"capacity": self.capacity})
+
+
+class _FixedBalancedAssignment(_Fixed, _BalancedAssignment):
+    pass
+
+
+class _FixedSkippedAssignment(_Fixed, _SkippedAssignment):
+    pass
+
+
+def balanced_assignment(capacity: Any, present: Array | None = None) -> Constraint:
+    """The support of Gumbel-Matching for capacities `(..., k)`."""
+    return _support(_BalancedAssignment, _FixedBalancedAssignment, capacity, present)
+
+
+def skipped_assignment(capacity: Any, present: Array | None = None) -> Constraint:
+    """The support of the skip process for capacities `(..., k)`."""
+    return _support(_SkippedAssignment, _FixedSkippedAssignment, capacity, present)
+
+
+def _support(
+    varying: type[_Capacitated], fixed: type[_Capacitated], capacity: Any, present: Array | None
+) -> Constraint:
+    common = common_capacity(capacity)
+    if common is None or is_traced(common) or present is not None:
+        return varying(capacity if common is None else common, present)
+    return fixed(tuple(np.asarray(common).tolist()))

@@ -1,5 +1,6 @@
 """The Gumbel-Matching process: perturb the logits with Gumbel noise, then solve the balanced matching exactly."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,12 +15,14 @@ from gumbel_moe._batch import over_leading_axes
 from gumbel_moe._checks import check_positive, check_positive_int, check_room
 from gumbel_moe._logits import without_constants
 from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_site_key
+from gumbel_moe.distributions._capacities import with_capacity
 from gumbel_moe.distributions._constraints import balanced_assignment
 from gumbel_moe.distributions._gumbel_noise import gumbel_noise
 from gumbel_moe.distributions._matching_log_prob import DEFAULT_DRAWS, Estimate, matching_log_prob
 from gumbel_moe.matching import solve_matching
 from gumbel_moe.matching._absent import capacity_with_absent, with_absent
 from gumbel_moe.matching._exchange import match_and_distances
+from gumbel_moe.matching._solve import check_solved
 
 
 class GumbelMatching(AssignmentDistribution):
@@ -40,7 +43,8 @@ class GumbelMatching(AssignmentDistribution):
     - `logits`: `(..., n, k)`, unnormalised log-probabilities $a$; leading axes are the batch shape. `-inf` forbids an
       expert for a datapoint.
     - `capacity`: an int or `(k,)` ints, at least 1, with `sum(capacity) >= n`, or at least the number of datapoints
-      that `mask` leaves in.
+      that `mask` leaves in. For a batch also `(..., k)`, whose leading axes broadcast against the batch shape; the
+      attribute has as many axes as the batch and one.
     - `mask`: `(..., n)` bool, false for datapoints that take no part, such as padding: they take no place and count
       nowhere, and their logits may hold anything. By default all take part.
     - `num_draws`, `target_error`: how many price vectors `log_prob` draws for more than three experts, and the standard
@@ -97,7 +101,9 @@ class GumbelMatching(AssignmentDistribution):
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws of shape `sample_shape + batch_shape + (n,)`, int32."""
-        return solve_matching(*self._perturbed(key, sample_shape)).assignment
+        match = self._solved(solve_matching, key, sample_shape)
+        check_solved(match)
+        return match.assignment
 
     def sample_with_conditionals(self, key: Array, sample_shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
         r"""Draws, and each datapoint's distribution given the noise of all the others.
@@ -111,7 +117,8 @@ class GumbelMatching(AssignmentDistribution):
         **Returns:** `value` of shape `sample_shape + batch_shape + (n,)`, the same draws as `sample`, and `log_q` in
         nats, of the same shape with a last axis of `k`; `-inf` for datapoints that are left out.
         """
-        match, distances = match_and_distances(*self._perturbed(key, sample_shape))
+        match, distances = self._solved(match_and_distances, key, sample_shape)
+        check_solved(match)
         capacity = jnp.asarray(self.capacity)
         return match.assignment, _conditionals(self.logits, capacity, self.present, distances, match.assignment)
 
@@ -163,31 +170,27 @@ class GumbelMatching(AssignmentDistribution):
             return (mean, squares + gap * (q - mean)), None
 
         counts = jnp.arange(1, draws + 1, dtype=self.logits.dtype)
-        start = jnp.zeros_like(self.logits), jnp.zeros_like(self.logits)
-        (mean, squares), _ = jax.lax.scan(add, start, (counts, jax.random.split(key, draws)))
+        start = jnp.zeros((*self._shape(()), self.num_experts), self.logits.dtype)
+        (mean, squares), _ = jax.lax.scan(add, (start, start), (counts, jax.random.split(key, draws)))
         return Estimate(mean, jnp.sqrt(squares / (draws - 1) / draws))
 
     def _estimate(self, value: ArrayLike, key: Array | None = None) -> Estimate:
-        value = self._check_value(value)
-        return matching_log_prob(
-            self.logits,
-            value,
-            self.capacity,
-            mask=self.present,
-            num_draws=self.num_draws,
-            target_error=self.target_error,
-            key=key,
-        )
+        def estimate(logits: Array, value: Array, *rest: Array) -> Estimate:
+            *mask, capacity = rest
+            options = {"num_draws": self.num_draws, "target_error": self.target_error, "key": key}
+            return matching_log_prob(logits, value, capacity, mask=mask[0] if mask else None, **options)
 
-    def _perturbed(self, key: Array, sample_shape: tuple[int, ...]) -> tuple[Array, Any]:
-        """Scores and capacities of the matching."""
+        arrays = [self.logits, self._check_value(value), *([] if self.present is None else [self.present])]
+        return with_capacity(estimate, self.capacity, (2, 1, 1)[: len(arrays)], *arrays)
+
+    def _solved(self, solve: Callable[[Array, Array], Any], key: Array, sample_shape: tuple[int, ...]) -> Any:
+        """What `solve` makes of perturbed scores and the capacities."""
         key, n = check_site_key(key), self.event_shape[0]
         check_room(self.capacity, n, self.present)
         shape = (*self._shape(sample_shape), self.num_experts)
         scores = _perturbed(key, self.logits, jnp.asarray(self.capacity), self.present, shape)
-        if self.present is None:
-            return scores, self.capacity
-        return scores, capacity_with_absent(self.capacity, n)
+        capacity = self.capacity if self.present is None else capacity_with_absent(self.capacity, n)
+        return with_capacity(solve, capacity, (2,), scores)
 
 
 @partial(jax.jit, static_argnames="shape")

@@ -60,8 +60,8 @@ def matching_log_prob(
     the score averaged with self-normalised weights. For more than three experts the value is continuous only in pieces:
     it jumps, by about its standard error and for permutations by several, where another way to draw the price vectors
     becomes the better one. So finite differences across such a place say nothing of the gradient, and a line search
-    should not ask for more precision than that; more `num_draws` make the jumps smaller. Works under `jit`, `vmap` and `grad`; memory is
-    `O(num_draws + n k + k^3)` for each assignment.
+    should not ask for more precision than that; more `num_draws` make the jumps smaller. Works under `jit`, `vmap` and
+    `grad`; memory is `O(num_draws + n k + k^3)` for each assignment.
 
     **Arguments:**
 

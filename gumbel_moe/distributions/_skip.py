@@ -34,7 +34,8 @@ class SkipAssignment(AssignmentDistribution):
     - `logits`: `(..., n, k)`, unnormalised log-probabilities $a$; leading axes are the batch shape. `-inf` forbids an
       expert for a datapoint.
     - `capacity`: an int or `(k,)` ints, at least 1: how many datapoints each expert may keep. Their sum may be below
-      `n`.
+      `n`. For a batch also `(..., k)`, whose leading axes broadcast against the batch shape; the attribute has as many
+      axes as the batch and one.
     - `mask`: `(..., n)` bool, false for datapoints that take no part, such as padding: they take no place and count
       nowhere, and their logits may hold anything. By default all take part.
 
@@ -100,7 +101,8 @@ def _draw(key: Array, logits: Array, capacity: Array, present: Array | None, sha
     if present is not None:
         expert = jnp.where(present, expert, logits.shape[-1])
     priority = jax.random.bits(order_key, shape)
-    kept = over_leading_axes(lambda z, order: _keep_first(z, order, capacity), (1, 1), expert, priority)
+    capacity = jnp.broadcast_to(capacity, (*shape[:-1], capacity.shape[-1]))
+    kept = over_leading_axes(_keep_first, (1, 1, 1), expert, priority, capacity)
     return jnp.where(kept | (expert == logits.shape[-1]), expert, ~expert)
 
 

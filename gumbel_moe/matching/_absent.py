@@ -17,6 +17,7 @@ def with_absent(scores: Array, present: Array) -> Array:
 
 
 def capacity_with_absent(capacity: Array | np.ndarray, num_datapoints: int) -> Array | np.ndarray:
-    """The capacities `(k + 1,)` that go with it, in NumPy unless they are traced."""
+    """The capacities `(..., k + 1)` that go with it, in NumPy unless they are traced."""
     stack = jnp if is_traced(capacity) else np
-    return stack.append(capacity, stack.asarray([num_datapoints], np.int32))
+    room = stack.full((*capacity.shape[:-1], 1), num_datapoints, np.int32)
+    return stack.concatenate([capacity, room], axis=-1)

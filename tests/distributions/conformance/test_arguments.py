@@ -26,10 +26,21 @@ BAD = [
         (tuple(map(tuple, LOGITS[0].tolist())), (2, 2)),
         (LOGITS[0], [2, 2]),
         (LOGITS[0], np.int64(2)),
+        (LOGITS[0], np.array([2, 2], np.uint64)),
+        (LOGITS[0], np.array([2, 2], np.uint8)),
         (jnp.asarray(LOGITS[0]), np.array([2, 2])),
         (jnp.asarray(LOGITS[0]), jnp.array(2)),
     ],
-    ids=["lists", "tuples", "array and list", "array and scalar", "jax and array", "jax and jax"],
+    ids=[
+        "lists",
+        "tuples",
+        "array and list",
+        "array and scalar",
+        "array and uint64",
+        "array and uint8",
+        "jax and array",
+        "jax and jax",
+    ],
 )
 def test_forms(cls, logits, capacity):
     d = cls(logits, capacity)

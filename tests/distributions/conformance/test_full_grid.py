@@ -34,7 +34,7 @@ def test_batches_are_their_rows(batch_shape, k):
         value = d.sample(KEY)
         actual, error = batched(d, value)
         flat = d.logits.reshape(-1, *d.logits.shape[-2:]), value.reshape(-1, num_datapoints(k))
-        expected = row(flat[0], np.broadcast_to(d.capacity, (len(flat[0]), k)), flat[1])
+        expected = row(flat[0], np.broadcast_to(d.capacity.reshape(k), (len(flat[0]), k)), flat[1])
         tolerance = np.maximum(error, 1e-4) if k > 3 else 1e-4
         assert (np.abs(actual - expected.reshape(batch_shape)) <= tolerance).all()
 

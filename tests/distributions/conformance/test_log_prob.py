@@ -29,7 +29,7 @@ def check_draw(d, value, log_prob):
     assert (log_prob.shape, log_prob.dtype) == (d.batch_shape, jnp.float32)
     assert jnp.isfinite(log_prob).all()
     assert (log_prob < 1e-5).all()
-    if k == 1 and (isinstance(d, GumbelMatching) or d.capacity[0] >= num_datapoints(k)):
+    if k == 1 and (isinstance(d, GumbelMatching) or d.capacity[..., 0] >= num_datapoints(k)):
         np.testing.assert_allclose(log_prob, 0, atol=1e-6)  # one expert, nobody skipped: certain
 
 
@@ -37,7 +37,7 @@ def check_draw(d, value, log_prob):
 def test_skip_with_nobody_skipped(batch_shape, k, kind):
     """On the whole grid, against the categoricals by NumPy."""
     d = problem(SkipAssignment, batch_shape, k, kind)
-    value = np.repeat(np.arange(k, dtype=np.int32), d.capacity)[: num_datapoints(k)]
+    value = np.repeat(np.arange(k, dtype=np.int32), d.capacity.reshape(k))[: num_datapoints(k)]
     logits = np.asarray(d.logits, np.float64)
     log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     expected = log_p[..., np.arange(len(value)), value].sum(axis=-1)

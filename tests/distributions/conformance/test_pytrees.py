@@ -87,7 +87,7 @@ def test_leaves(cls):
     assert len(jax.tree.leaves(d)) == 2
     shifted = jax.tree.map(lambda x: x + 1, d)
     np.testing.assert_array_equal(shifted.logits, LOGITS + 1)
-    assert shifted.capacity.tolist() == [3, 3]
+    assert shifted.capacity.tolist() == [[3, 3]]  # as many axes as the logits' batch
     for placeholder in (None, object(), "leaf"):  # as JAX's own transformations put in
         jax.tree.map(lambda _, x=placeholder: x, d)
     abstract = jax.eval_shape(lambda: d)

@@ -1,5 +1,6 @@
 """What the distributions do not have is refused, as by NumPyro's own distributions that lack it."""
 
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 import pytest
@@ -60,9 +61,14 @@ def test_divergences(cls):
 
 
 @BOTH
-def test_mixtures(cls):
-    """Their components need a support free of parameters, which rules out every distribution with a total count."""
+def test_mixtures_of_unknown_supports(cls):
+    """Their components need one support, free of parameters: a traced capacity is one, as a total count always is."""
     mixing = dist.Categorical(jnp.ones(3) / 3)
-    for component in (dist.Multinomial(3, jnp.ones((3, 4)) / 4), shared(cls)):
+
+    def refused(component):
         with pytest.raises(AssertionError, match="support that does not depend on their parameters"):
             dist.MixtureSameFamily(mixing, component)
+
+    refused(dist.Multinomial(3, jnp.ones((3, 4)) / 4))
+    refused(shared(cls, [[2, 2], [3, 2], [2, 3]]))
+    jax.eval_shape(lambda c: refused(shared(cls, c)), 2)

@@ -101,7 +101,8 @@ def test_nothing_to_assign(cls):
     empty = cls(jnp.zeros((0, 2)), 1)
     assert empty.sample(jax.random.key(0)).shape == (0,)
     assert empty.log_prob(jnp.zeros(0, jnp.int32)) == 0
-    batch = cls(jnp.zeros((0, 4, 2)), 2)
-    assert batch.sample(jax.random.key(0)).shape == (0, 4)
-    assert batch.log_prob(jnp.zeros((0, 4), jnp.int32)).shape == (0,)
+    for shape in [(0,), (3, 0, 2)]:
+        batch = cls(jnp.zeros((*shape, 4, 2)), 2)
+        assert batch.sample(jax.random.key(0)).shape == (*shape, 4)
+        assert batch.log_prob(jnp.zeros((*shape, 4), jnp.int32)).shape == shape
     assert cls(jnp.zeros((4, 2)), 2).sample(jax.random.key(0), (0,)).shape == (0, 4)

@@ -29,7 +29,7 @@ def test_feasible_values(cls, batch_shape, k, kind):
     assert not d.support(inside + k).any()
     assert not d.support(inside - 3 * k).any()
     crowd = np.zeros(d.shape(), np.int32)  # everyone at the first expert
-    assert d.support(crowd).all() == d.support(crowd).any() == (d.capacity[0] >= num_datapoints(k))
+    assert d.support(crowd).all() == d.support(crowd).any() == (d.capacity[..., 0] >= num_datapoints(k))
 
 
 @BOTH

@@ -115,7 +115,7 @@ def test_scan_with_a_distribution_carried_and_closed_over(cls):
 
     last, (carried, fixed) = jax.lax.scan(step, shared(cls), KEYS)
     np.testing.assert_allclose(last.logits, LOGITS + 3, rtol=1e-6)
-    assert last.capacity.tolist() == [2, 2]
+    assert last.capacity.tolist() == [[2, 2]]
     np.testing.assert_array_equal(carried[0], fixed[0])
     for key, value in zip(KEYS, fixed, strict=True):
         np.testing.assert_array_equal(value, closed.sample(key))
