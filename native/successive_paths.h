@@ -153,7 +153,8 @@ class SuccessivePaths {
     }
     int64_t expert = 0;
     for (int64_t j = 0; j < k_; ++j) {
-      if (shifted[j] == best && (shifted[expert] < best || room[j] > room[expert])) expert = j;
+      if (shifted[j] != best) continue;
+      if (shifted[expert] < best || room[j] > room[expert]) expert = j;
     }
     return expert;
   }
@@ -221,8 +222,10 @@ class SuccessivePaths {
     members[position_[i]] = last;
     position_[last] = position_[i];
     members.pop_back();
+    double* costs = &costs_[p * k_];
+    int64_t* movers = &movers_[p * k_];
     for (int64_t j = 0; j < k_; ++j) {
-      if (j == p || costs_[p * k_ + j] == kInfinity || movers_[p * k_ + j] != i) continue;
+      if (j == p || costs[j] == kInfinity || movers[j] != i) continue;
       double least = kInfinity;
       int64_t mover = -1;
       for (const int64_t other : members) {
@@ -232,8 +235,8 @@ class SuccessivePaths {
           mover = other;
         }
       }
-      costs_[p * k_ + j] = least;
-      movers_[p * k_ + j] = mover;
+      costs[j] = least;
+      movers[j] = mover;
     }
   }
 
@@ -260,7 +263,7 @@ class SuccessivePaths {
       const double most = holders_[p] > 0 ? 0 : kInfinity;
       const double here = nearest;
       const double base = here - prices_[p];
-      const double* costs = &costs_[p * k_];
+      const double* costs = costs_.data() + p * k_;
       const double* prices = prices_.data();
       double* distance = distance_.data();
       double* open = open_.data();

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_logits, check_positive, check_positive_int
 from gumbel_moe._logits import centred
+from gumbel_moe._varying import vary_like
 from gumbel_moe.routing._assemble import best_expert, first_come, without_absent
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
@@ -100,5 +101,5 @@ def log_plan(scores: Array, loads: ArrayLike, iterations: int, present: Array | 
         # An expert that is forbidden to all cannot be filled at any price.
         return jnp.where(jnp.isneginf(load), 0, prices + load - target)
 
-    prices = jax.lax.fori_loop(0, iterations, balance, jnp.zeros(k, scores.dtype))
+    prices = jax.lax.fori_loop(0, iterations, balance, vary_like((scores, target), jnp.zeros(k, scores.dtype)))
     return jax.nn.log_softmax(scores - prices, axis=1) - jnp.log(jnp.asarray(n, scores.dtype))
