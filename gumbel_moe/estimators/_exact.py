@@ -18,7 +18,7 @@ def exact_loss(logits: ArrayLike, all_losses: ArrayLike) -> Array:
     - `logits`: `(..., n, k)`; `-inf` forbids an expert for a datapoint, whose loss there is then ignored.
     - `all_losses`: `(..., n, k)`, the loss of every datapoint under every expert.
 
-    **Returns:** `(...)`, the mean over datapoints.
+    **Returns:** `(...)`, the mean over datapoints; 0 if there are none.
 
     **Raises:** `ValueError` when the shapes differ or the logits have fewer than two axes, NaN or `+inf`; `TypeError`
     when the logits are not floating point.
@@ -36,4 +36,5 @@ def exact_loss(logits: ArrayLike, all_losses: ArrayLike) -> Array:
     if all_losses.shape != logits.shape:
         raise ValueError(f"all_losses must have the shape of logits, {logits.shape}, got {all_losses.shape}")
     possible = jnp.where(jnp.isneginf(logits), 0, all_losses)
-    return jnp.mean(jnp.sum(jax.nn.softmax(logits, axis=-1) * possible, axis=-1), axis=-1)
+    total = jnp.sum(jax.nn.softmax(logits, axis=-1) * possible, axis=(-2, -1))
+    return total / max(logits.shape[-2], 1)
