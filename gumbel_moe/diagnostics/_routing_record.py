@@ -93,7 +93,8 @@ class RoutingReport:
             {name: values[None] for name, values in by_draw.items()},
             {"p": self.p, "marginal": self.marginals.mean, "marginal_se": self.marginals.error, "z": self.marginals.z},
             {"datapoint": np.arange(n), "expert": np.arange(k)},
-            {"sent": ["expert"], "load": ["expert"], "p": pairs, "marginal": pairs, "marginal_se": pairs, "z": pairs},
+            {"sent": ["expert"], "load": ["expert"]},
+            {"p": pairs, "marginal": pairs, "marginal_se": pairs, "z": pairs},
             {
                 **self.attrs,
                 "n": n,
