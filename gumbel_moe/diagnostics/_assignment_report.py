@@ -51,17 +51,15 @@ class AssignmentReport(Saved):
     @cached_property
     def data(self) -> Any:
         """An ArviZ DataTree: all samples as `posterior`, the assignment with the dimension `datapoint`; `membership`
-        (`datapoint`, `expert`) and `co_assignment` (`datapoint`, `other`) as `constant_data`.
+        (`datapoint`, `expert`) and `co_assignment` (`datapoint`, `other`) as `constant_data`. Names of sites that a
+        DataTree cannot hold (with a `/`), or that these have, are replaced; its attribute `renamed` says by what.
         """
         return data_tree(
             self.samples,
             {"membership": self.membership, "co_assignment": self.co_assignment},
             {"datapoint": self.datapoints, "other": self.datapoints, "expert": self.experts},
-            {
-                self.site: ["datapoint"],
-                "membership": ["datapoint", "expert"],
-                "co_assignment": ["datapoint", "other"],
-            },
+            {self.site: ["datapoint"]},
+            {"membership": ["datapoint", "expert"], "co_assignment": ["datapoint", "other"]},
             {**self.attrs, "site": self.site},
         )
 

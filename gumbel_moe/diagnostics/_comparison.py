@@ -56,11 +56,8 @@ class VarianceComparison(Saved):
             {"squared_deviation": self.squared_deviations},
             {**columns, "eigenvalue": eigenvalues},
             {"estimator": names, "place": np.arange(longest)},
-            {
-                "squared_deviation": ["estimator"],
-                **{name: ["estimator"] for name in columns},
-                "eigenvalue": ["estimator", "place"],
-            },
+            {"squared_deviation": ["estimator"]},
+            {**{name: ["estimator"] for name in columns}, "eigenvalue": ["estimator", "place"]},
             {**self.attrs, "reference": self.reference, "draws": self.draws, "chains": self.chains},
         )
 

@@ -84,7 +84,8 @@ class UnbiasedReport(Saved):
             {"gradient": e.kept, "projection": e.projections},
             {"exact": e.exact[e.keep]},
             {"parameter": names, "direction": np.arange(e.projections.shape[-1])},
-            {"gradient": ["parameter"], "projection": ["direction"], "exact": ["parameter"]},
+            {"gradient": ["parameter"], "projection": ["direction"]},
+            {"exact": ["parameter"]},
             {
                 **e.attrs,
                 "draws": self.draws,

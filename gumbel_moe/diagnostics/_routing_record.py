@@ -96,7 +96,8 @@ class RoutingReport(Saved):
             {name: values[None] for name, values in by_draw.items()},
             {"p": self.p, "marginal": self.marginals.mean, "marginal_se": self.marginals.error, "z": self.marginals.z},
             {"datapoint": self.datapoint, "expert": np.arange(k)},
-            {"sent": ["expert"], "load": ["expert"], "p": pairs, "marginal": pairs, "marginal_se": pairs, "z": pairs},
+            {"sent": ["expert"], "load": ["expert"]},
+            {"p": pairs, "marginal": pairs, "marginal_se": pairs, "z": pairs},
             {
                 **self.attrs,
                 "n": n,

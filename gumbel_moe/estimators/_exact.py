@@ -20,7 +20,7 @@ def exact_loss(logits: ArrayLike, all_losses: ArrayLike, *, mask: ArrayLike | No
     - `all_losses`: `(..., n, k)`, the loss of every datapoint under every expert.
     - `mask`: `(..., n)` bool, false for datapoints that count nowhere, whatever their logits and losses hold.
 
-    **Returns:** `(...)`, the mean over the datapoints that count.
+    **Returns:** `(...)`, the mean over the datapoints that count; 0 if there are none.
 
     **Raises:** `ValueError` when the shapes differ or the logits have fewer than two axes, NaN or `+inf`; `TypeError`
     when the logits are not floating point.
@@ -38,10 +38,8 @@ def exact_loss(logits: ArrayLike, all_losses: ArrayLike, *, mask: ArrayLike | No
     if all_losses.shape != logits.shape:
         raise ValueError(f"all_losses must have the shape of logits, {logits.shape}, got {all_losses.shape}")
     counted = ~jnp.isneginf(logits)
+    number = jnp.asarray(logits.shape[-2])
     if present is not None:
-        counted = counted & present[..., None]
-    possible = jnp.where(counted, all_losses, 0)
-    losses = jnp.sum(jax.nn.softmax(logits, axis=-1) * possible, axis=-1)
-    if present is None:
-        return jnp.mean(losses, axis=-1)
-    return jnp.sum(losses, axis=-1) / jnp.maximum(jnp.sum(present, axis=-1), 1).astype(losses.dtype)
+        counted, number = counted & present[..., None], jnp.sum(present, axis=-1)
+    total = jnp.sum(jax.nn.softmax(logits, axis=-1) * jnp.where(counted, all_losses, 0), axis=(-2, -1))
+    return total / jnp.maximum(number, 1).astype(total.dtype)

@@ -33,7 +33,7 @@ def score_function_loss(routing: Routing, losses: ArrayLike, baseline: ArrayLike
       then $b_{i z_i}$ is subtracted and $\sum_j b_{ij} \nabla p_{ij}$ added, so that the estimate stays unbiased.
       None: 0.
 
-    **Returns:** a scalar, of the dtype of the losses and weights.
+    **Returns:** a scalar, of the dtype of the losses and weights; 0 if there are no datapoints.
 
     **Raises:** `TypeError` when `routing` is no `Routing` (expert choice gives a datapoint several experts or none);
     `ValueError` when `losses` or `baseline` has another shape.

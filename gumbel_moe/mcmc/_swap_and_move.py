@@ -1,6 +1,7 @@
 """The Gibbs update of an assignment site: many cheap steps under a surrogate, then one exact decision."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -52,7 +53,8 @@ def swap_and_move(
     - `num_steps`: swaps and moves in a round; None means `n`, or 1 if the model has a term that the table misses.
     - `num_rounds`: rounds in an update; None means 1, or `n` if the model has such a term and `num_steps` is None.
 
-    **Returns:** a function of `rng_key`, `gibbs_sites` and `hmc_sites` that returns new values of `gibbs_sites`.
+    **Returns:** a function of `rng_key`, `gibbs_sites` and `hmc_sites` that returns new values of `gibbs_sites`; it can
+    be pickled where the model can.
 
     **Raises:** `ValueError` when `num_steps` or `num_rounds` is not positive, and, when the sampler starts, for a site
     that the model does not draw or that has a batch shape; `TypeError` for a site of another distribution.
@@ -89,23 +91,34 @@ def swap_and_move(
     if num_rounds is not None:
         check_positive_int("num_rounds", num_rounds)
     kwargs = {} if model_kwargs is None else dict(model_kwargs)
+    return _SwapAndMove(model, site, tuple(model_args), kwargs, num_steps, num_rounds)
 
-    def run_model() -> Any:
-        return model(*model_args, **kwargs)
 
-    def gibbs_fn(rng_key: Array, gibbs_sites: dict[str, Array], hmc_sites: dict[str, Array]) -> dict[str, Array]:
+@dataclass(frozen=True, eq=False)
+class _SwapAndMove:
+    """The update as an object, which can be pickled where the model can."""
+
+    model: Callable
+    site: str
+    model_args: tuple
+    model_kwargs: dict[str, Any]
+    num_steps: int | None
+    num_rounds: int | None
+
+    def __call__(self, rng_key: Array, gibbs_sites: dict[str, Array], hmc_sites: dict[str, Array]) -> dict[str, Array]:
+        site = self.site
         if site not in gibbs_sites:
             raise ValueError(f"site {site!r} must be among gibbs_sites, got {sorted(gibbs_sites)}")
         fixed = {name: value for name, value in {**gibbs_sites, **hmc_sites}.items() if name != site}
         start = gibbs_sites[site]
-        cheap = surrogate(run_model, site, fixed, start)
+        cheap = surrogate(self._run_model, site, fixed, start)
         k = cheap.capacity.shape[0]
-        one_by_one = num_steps is None and bool(unseen_terms(run_model, site, fixed, start))
-        steps = num_steps or (1 if one_by_one else start.shape[0])
-        rounds = num_rounds or (start.shape[0] if one_by_one else 1)
+        one_by_one = self.num_steps is None and bool(unseen_terms(self._run_model, site, fixed, start))
+        steps = self.num_steps or (1 if one_by_one else start.shape[0])
+        rounds = self.num_rounds or (start.shape[0] if one_by_one else 1)
 
         def log_joint(value: Array) -> Array:
-            return jnp.asarray(log_density(run_model, (), {}, {**fixed, site: value})[0])
+            return jnp.asarray(log_density(self._run_model, (), {}, {**fixed, site: value})[0])
 
         def log_likelihood(value: Array) -> Array:
             with MaskedSite(site):
@@ -128,4 +141,5 @@ def swap_and_move(
         (code, _, _), _ = jax.lax.scan(one_round, (code, load, excess(code, load)), jax.random.split(rng_key, rounds))
         return {**gibbs_sites, site: decode(code, k).astype(start.dtype)}
 
-    return gibbs_fn
+    def _run_model(self) -> Any:
+        return self.model(*self.model_args, **self.model_kwargs)

@@ -1,6 +1,7 @@
 """Leave a constant term out of a model: what Hamiltonian steps need not compute."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -42,13 +43,20 @@ def without_prior(model: Callable, site: str) -> Callable:
 
     ```
     """
+    return _WithoutPrior(model, site)
 
-    def masked(*args: Any, **kwargs: Any) -> Any:
-        _check_constant(model, site, args, kwargs)
-        with MaskedSite(site):
-            return model(*args, **kwargs)
 
-    return masked
+@dataclass(frozen=True)
+class _WithoutPrior:
+    """The model as an object, which can be pickled where the model can."""
+
+    model: Callable
+    site: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        _check_constant(self.model, self.site, args, kwargs)
+        with MaskedSite(self.site):
+            return self.model(*args, **kwargs)
 
 
 class MaskedSite(Messenger):

@@ -101,5 +101,5 @@ def log_plan(scores: Array, loads: ArrayLike, iterations: int, present: Array | 
         # An expert that is forbidden to all cannot be filled at any price.
         return jnp.where(jnp.isneginf(load), 0, prices + load - target)
 
-    prices = jax.lax.fori_loop(0, iterations, balance, vary_like((scores, target), jnp.zeros(k, scores.dtype)))
+    prices = jax.lax.fori_loop(0, iterations, balance, vary_like((scores, target, present), jnp.zeros(k, scores.dtype)))
     return jax.nn.log_softmax(scores - prices, axis=1) - jnp.log(jnp.asarray(n, scores.dtype))

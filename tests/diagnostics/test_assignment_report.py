@@ -1,5 +1,8 @@
 """`assignment_report`: shares by hand, names in ArviZ, files, pictures, bad input."""
 
+import json
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray
@@ -36,6 +39,28 @@ def test_named_coordinates_survive_a_file(tmp_path):
     assert tree["posterior"]["z"].dims == ("chain", "draw", "datapoint")
     assert tree["constant_data"]["membership"].sel(datapoint="b", expert="v") == pytest.approx(report.membership[1, 1])
     assert tree["constant_data"]["co_assignment"].dims == ("datapoint", "other")
+
+
+@pytest.mark.parametrize("site", ["membership", "co_assignment", "datapoint", "draw", "layer/z", "z"])
+def test_any_name_of_a_site_survives_a_file(site, tmp_path):
+    """Names that the report has itself, or that would be groups; two that become one; bfloat16; any attributes."""
+    x = jnp.ones((2, 50, 3), jnp.bfloat16)
+    attrs = {"none": None, "flag": True, "nested": {"a": None}, "ragged": [[1], [1, 2]], "mixed": [None, 1], 3: "three"}
+    report = assignment_report({site: Z, "a/b": x, "a.b": 2 * x, "a.b_2": 3 * x}, site, 3, attrs=attrs)
+    report.data.to_netcdf(tmp_path / "draws.nc")
+    with xarray.open_datatree(tmp_path / "draws.nc") as tree:
+        renamed = json.loads(tree.attrs["renamed"])
+        assert renamed["a.b_3"] == "a/b"
+        stored = {name: new for new, name in renamed.items()}.get(site, site)
+        assert tree.attrs["site"] == site
+        np.testing.assert_array_equal(tree["posterior"][stored], Z)
+        assert tree["posterior"][stored].dims == ("chain", "draw", "datapoint")
+        np.testing.assert_array_equal(tree["constant_data"]["membership"], report.membership)
+        assert tree["constant_data"]["co_assignment"].dims == ("datapoint", "other")
+        for name, value in {"a.b": 2, "a.b_2": 3, "a.b_3": 1}.items():
+            assert (tree["posterior"][name] == value).all()
+        assert (tree.attrs["flag"], tree.attrs["nested"], tree.attrs["3"]) == (1, "{'a': None}", "three")
+        assert "none" not in tree.attrs
 
 
 def test_picture(tmp_path):

@@ -208,3 +208,15 @@ def test_exact_loss():
     np.testing.assert_allclose(exact_loss(logits, losses), (p * losses).sum(axis=-1).mean(axis=-1), rtol=1e-5)
     barred = jnp.array([[0.0, -jnp.inf]])
     assert exact_loss(barred, jnp.array([[2.0, jnp.inf]])) == 2
+
+
+def test_no_datapoints():
+    """Nothing is lost, and nothing depends on the logits."""
+    logits, losses = jnp.zeros((0, 2)), jnp.zeros(0)
+    routing = SkipRouter(2)(jax.random.key(0), logits)
+    value, gradient = jax.value_and_grad(lambda x: score_function_loss(routing, x))(losses)
+    assert (float(value), gradient.shape) == (0, (0,))
+    value, gradient = jax.value_and_grad(lambda a: exact_loss(a, logits))(logits)
+    assert (float(value), gradient.shape) == (0, (0, 2))
+    value, gradient = jax.value_and_grad(lambda c: score_function_loss(routing, c * losses))(jnp.ones(()))
+    assert (float(value), float(gradient)) == (0, 0)
