@@ -98,6 +98,34 @@ def test_no_file_names_a_path_outside_the_project():
     assert not found
 
 
+# A figure beside what prints or asserts it: nothing would notice when it is no longer what comes out.
+STALE = re.compile(r"^ *(?:print\(|assert ).*  # (?:[-\[]?\d|.*\d\.\d|.*\d%)")
+
+
+@pytest.mark.parametrize(
+    ("line", "stale"),
+    [
+        ("print(x)  # 67", True),
+        ("print(x)  # -1.36 nats", True),
+        ("    print(f'{x:.1%}')  # about 3% away", True),
+        ("print(x, y)  # [35, 23], [34, 22]", True),
+        ("assert a < b  # 0.10, 0.20", True),
+        ("assert abs(x - 0.37) < 0.05", False),
+        ("print(value)  # j: kept by expert j; ~j, that is -1 - j: drew expert j", False),
+        ("assert jnp.abs(z).max() < 6  # all 88 coordinates agree", False),
+        ("rate = 0.05  # 0.05 is usual", False),
+    ],
+)
+def test_stale_figure_pattern(line, stale):
+    assert bool(STALE.search(line)) == stale
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
+def test_figures_of_examples_are_made_or_asserted(page):
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    assert [line for block in blocks for line in block.splitlines() if STALE.search(line)] == []
+
+
 def imports(source, package):
     """Absolute dotted names that a module imports; `package` is where relative imports start."""
     for node in ast.walk(ast.parse(source)):
