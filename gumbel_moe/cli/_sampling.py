@@ -15,6 +15,7 @@ from gumbel_moe.cli._capacity import Capacity
 from gumbel_moe.cli._exits import BadArgumentError
 from gumbel_moe.diagnostics._progress import progress_bar
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment
+from gumbel_moe.routing import IndependentRouter
 
 _TOGETHER = 64
 _BATCH_NUMBERS = 2**22  # logits of all draws made together
@@ -59,11 +60,9 @@ def _draw_all(router: str, logits: np.ndarray, capacity: Capacity, seed: int, dr
 # Compiled for a shape and a capacity, not for the logits: those are an argument.
 @partial(jax.jit, static_argnames="capacity")
 def _independent(logits: Array, capacity: Capacity, keys: Array) -> Draws:
-    expert = jax.vmap(lambda key: jax.random.categorical(key, logits, axis=1))(keys).astype(jnp.int32)
-    log_p = jax.nn.log_softmax(logits, axis=1)
-    log_prob = jnp.sum(_chosen(jnp.broadcast_to(log_p, (*expert.shape, log_p.shape[1])), expert), axis=1)
-    ones = jnp.ones(expert.shape, logits.dtype)
-    return Draws(expert, ones > 0, ones, log_prob, jnp.zeros_like(log_prob))
+    routing = jax.vmap(IndependentRouter(), (0, None))(keys, logits)
+    log_prob = jnp.sum(routing.log_prob, axis=1)
+    return Draws(routing.expert, routing.kept, routing.weight, log_prob, jnp.zeros_like(log_prob))
 
 
 @partial(jax.jit, static_argnames="capacity")
