@@ -39,13 +39,11 @@ def p_value(drawn, probs):
 
 def test_matching_of_those_that_take_part():
     d = GumbelMatching(DIRTY, 2, mask=MASK)
-    drawn = d.sample(KEY, (4000,))
+    drawn, log_q = d.sample_with_conditionals(KEY, (4000,))
     assert (np.asarray(drawn)[:, ~MASK] == 2).all()
     assert d.support(drawn).all()
     assert p_value(drawn, outcome_probabilities(LOGITS[MASK], 2)) > FALSE_FAIL
     assert p_value(drawn, outcome_probabilities(LOGITS[MASK] * 0.5, 2)) < FALSE_FAIL  # a wrong variant
-    value, log_q = d.sample_with_conditionals(KEY, (4000,))
-    np.testing.assert_array_equal(value, drawn)
     assert (np.asarray(log_q)[:, ~MASK] == -np.inf).all()
     np.testing.assert_allclose(np.exp(log_q)[:, MASK].sum(axis=-1), 1, rtol=1e-5)
 
@@ -93,7 +91,7 @@ def test_skipping_counts_those_that_take_part(capacity):
     assert d.support(value).all()
 
 
-@BOTH
+@pytest.mark.parametrize("cls", [SkipAssignment, pytest.param(GumbelMatching, marks=pytest.mark.slow)])
 def test_transformations(cls):
     masks = np.stack([MASK, ~MASK, np.ones(6, bool)])
     batch = cls(jnp.broadcast_to(jnp.where(jnp.isfinite(DIRTY), DIRTY, 0), (3, 6, 2)), 3, mask=masks)
