@@ -14,6 +14,7 @@ from numpyro.distributions.util import validate_sample
 from gumbel_moe._batch import over_leading_axes
 from gumbel_moe._checks import check_positive, check_positive_int, check_room
 from gumbel_moe._logits import without_constants
+from gumbel_moe._varying import vary_like
 from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_site_key
 from gumbel_moe.distributions._capacities import with_capacity
 from gumbel_moe.distributions._constraints import balanced_assignment
@@ -171,7 +172,8 @@ class GumbelMatching(AssignmentDistribution):
 
         counts = jnp.arange(1, draws + 1, dtype=self.logits.dtype)
         start = jnp.zeros((*self._shape(()), self.num_experts), self.logits.dtype)
-        (mean, squares), _ = jax.lax.scan(add, (start, start), (counts, jax.random.split(key, draws)))
+        start = vary_like((self.logits, self.capacity, self.present, key), (start, start))
+        (mean, squares), _ = jax.lax.scan(add, start, (counts, jax.random.split(key, draws)))
         return Estimate(mean, jnp.sqrt(squares / (draws - 1) / draws))
 
     def _estimate(self, value: ArrayLike, key: Array | None = None) -> Estimate:

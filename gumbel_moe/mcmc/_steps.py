@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._varying import vary_like
 from gumbel_moe.mcmc._surrogate import Surrogate
 
 
@@ -52,4 +53,4 @@ def run_steps(key: Array, surrogate: Surrogate, code: Array, load: Array, num_st
         code = code.at[other].set(jnp.where(accept & ~moves[t], old, code[other]))
         return code, load
 
-    return jax.lax.fori_loop(0, num_steps, step, (code, load))
+    return jax.lax.fori_loop(0, num_steps, step, vary_like((key, surrogate), (code, load)))

@@ -11,6 +11,7 @@ from numpyro.distributions.util import scale_and_mask
 from numpyro.handlers import block, substitute, trace
 from numpyro.ops.provenance import eval_provenance
 
+from gumbel_moe._varying import vary_like
 from gumbel_moe.distributions import SkipAssignment
 from gumbel_moe.mcmc._assignment_site import assignment_prior
 from gumbel_moe.mcmc._codes import decode
@@ -124,4 +125,4 @@ def _clearing_prices(log_prob: Array, capacity: Array) -> Array:
         prices = prices + demand - places
         return jnp.where(tight, prices, jnp.maximum(prices, 0))
 
-    return jax.lax.fori_loop(0, _PRICE_STEPS, step, jnp.zeros_like(places))
+    return jax.lax.fori_loop(0, _PRICE_STEPS, step, vary_like((log_prob, places), jnp.zeros_like(places)))

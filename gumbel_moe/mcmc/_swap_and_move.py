@@ -10,6 +10,7 @@ from jax import Array
 from numpyro.infer.util import log_density
 
 from gumbel_moe._checks import check_positive_int
+from gumbel_moe._varying import vary_like
 from gumbel_moe.mcmc._codes import decode, encode
 from gumbel_moe.mcmc._steps import run_steps
 from gumbel_moe.mcmc._surrogate import surrogate, unseen_terms
@@ -118,7 +119,8 @@ class _SwapAndMove:
         rounds = self.num_rounds or (start.shape[0] if one_by_one else 1)
 
         def log_joint(value: Array) -> Array:
-            return jnp.asarray(log_density(self._run_model, (), {}, {**fixed, site: value})[0])
+            density = jnp.asarray(log_density(self._run_model, (), {}, {**fixed, site: value})[0])
+            return vary_like((cheap, fixed, value), density)
 
         def log_likelihood(value: Array) -> Array:
             with MaskedSite(site):
@@ -138,7 +140,8 @@ class _SwapAndMove:
 
         code = encode(start, k)
         load = jnp.sum(code[:, None] % k == jnp.arange(k, dtype=code.dtype), axis=0, dtype=jnp.int32)
-        (code, _, _), _ = jax.lax.scan(one_round, (code, load, excess(code, load)), jax.random.split(rng_key, rounds))
+        first = vary_like((rng_key, cheap, fixed), (code, load, excess(code, load)))
+        (code, _, _), _ = jax.lax.scan(one_round, first, jax.random.split(rng_key, rounds))
         return {**gibbs_sites, site: decode(code, k).astype(start.dtype)}
 
     def _run_model(self) -> Any:

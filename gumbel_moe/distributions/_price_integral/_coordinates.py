@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._varying import vary_like
 from gumbel_moe.distributions._price_integral._derivatives import Expansion, expand, probabilities
 from gumbel_moe.distributions._price_integral._newton import maximise
 from gumbel_moe.distributions._price_integral._problem import BARRED, PriceProblem
@@ -100,7 +101,8 @@ def starting_point(problem: PriceProblem) -> _Start:
     spread = jnp.max(jnp.where(problem.rows > BARRED / 2, -problem.rows, 0))
     hottest = jnp.maximum(spread / _MILD, 1)
     start = jnp.where(bounded, -jnp.log(jnp.maximum(problem.load, 1)), 0)
-    x, _, _ = jax.lax.while_loop(lambda c: c[1] > 1, cool, (start, jnp.full_like(hottest, 2) * hottest, hottest))
+    carry = vary_like(problem, (start, jnp.full_like(hottest, 2) * hottest, hottest))
+    x, _, _ = jax.lax.while_loop(lambda c: c[1] > 1, cool, carry)
     prices = place(x)
     psi = expand(problem, prices)
     probs, _ = probabilities(problem, prices)
@@ -115,7 +117,7 @@ def _gauge(problem: PriceProblem, start: _Start) -> Array:
     def improve(_: int, b: Array) -> Array:
         return wanted / (1 - jnp.minimum(b / (problem.linked @ b), 0.5))
 
-    return jax.lax.fori_loop(0, 10, improve, wanted)
+    return jax.lax.fori_loop(0, 10, improve, vary_like(problem, wanted))
 
 
 def _gauge_curvature(problem: PriceProblem, gauge: Array) -> Array:
@@ -137,7 +139,8 @@ def triangular_basis(curvature: Array, line: Array) -> Array:
         column = jnp.clip(column, -1, 1)  # as for the Laplacian of a graph
         return (rest - rest[j, j] * jnp.outer(column, column), left), (j, column)
 
-    _, (order, columns) = jax.lax.scan(eliminate, (start, jnp.ones(k, bool)), length=k)
+    carry = vary_like((curvature, line), (start, jnp.ones(k, bool)))
+    _, (order, columns) = jax.lax.scan(eliminate, carry, length=k)
     lower = jnp.eye(k, dtype=curvature.dtype).at[order].add(columns)
     return jnp.linalg.inv(lower)
 

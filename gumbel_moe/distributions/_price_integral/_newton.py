@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._varying import vary_like
 from gumbel_moe.distributions._price_integral._derivatives import Expansion
 
 _LONGEST = 10.0  # of a step, in any coordinate
@@ -23,7 +24,10 @@ class _State(NamedTuple):
 
 
 def maximise(function: Callable[[Array], Expansion], start: Array) -> tuple[Array, Expansion]:
-    """A local maximum close to `start` `(d,)`, and the function's expansion there."""
+    """A local maximum close to `start` `(d,)`, and the function's expansion there.
+
+    In `jax.shard_map`, `start` has to vary over every axis of the mesh over which what `function` closes over does.
+    """
     eye = jnp.eye(start.shape[0], dtype=start.dtype)
 
     def advance(state: _State) -> _State:
@@ -59,5 +63,5 @@ def maximise(function: Callable[[Array], Expansion], start: Array) -> tuple[Arra
         gain=jnp.full((), jnp.inf, start.dtype),
         evaluations=jnp.zeros((), jnp.int32),
     )
-    last = jax.lax.while_loop(unfinished, advance, first)
+    last = jax.lax.while_loop(unfinished, advance, vary_like(start, first))
     return last.point, last.here

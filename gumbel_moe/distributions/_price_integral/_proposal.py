@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._varying import vary_like
 from gumbel_moe.distributions._price_integral._coordinates import Coordinates, expand_in, log_gauge, to_shift
 from gumbel_moe.distributions._price_integral._integrand import Integrand, integrand_around, log_integrand
 from gumbel_moe.distributions._price_integral._newton import maximise
@@ -47,7 +48,8 @@ class _Search(NamedTuple):
 def laplace(problem: PriceProblem, c: Coordinates, heavy: Array) -> Proposal:
     """Laplace's approximation at the mode, widened along axes on which the integrand falls off too late."""
     integrand = integrand_around(problem, c.centre)
-    mode, there = maximise(lambda x: expand_in(problem, c, x), jnp.zeros_like(c.centre))
+    start = vary_like((problem, c), jnp.zeros_like(c.centre))
+    mode, there = maximise(lambda x: expand_in(problem, c, x), start)
     curvature, axes = jnp.linalg.eigh(-there.hessian)
     scale = 1 / jnp.sqrt(jnp.maximum(curvature, _FLATTEST))
     factor = axes * scale
@@ -58,8 +60,8 @@ def laplace(problem: PriceProblem, c: Coordinates, heavy: Array) -> Proposal:
         done = done | ~(log_density(integrand, c, points) > there.value - _FALL)
         return jnp.where(done, reach, 2 * reach), done, rounds + 1
 
-    start = jnp.full(2 * mode.shape[0], _REACH, mode.dtype)
-    carry = start, jnp.zeros(start.shape, bool), jnp.zeros((), jnp.int32)
+    near = jnp.full(2 * mode.shape[0], _REACH, mode.dtype)
+    carry = vary_like((problem, c), (near, jnp.zeros(near.shape, bool), jnp.zeros((), jnp.int32)))
     reach, _, _ = jax.lax.while_loop(lambda c: ~jnp.all(c[1]) & (c[2] < _MAX_WIDENINGS), extend, carry)
     up, down = jnp.split(reach, 2)
     scale = scale * (up + down) / (2 * _REACH)
@@ -110,6 +112,7 @@ def search(problem: PriceProblem, start: Proposal, key: Array, needed: Array) ->
     )
     nothing = jnp.full(_SEARCH_PAIRS, -jnp.inf, dtype)
     state = _Search(broad, broad, nothing, jnp.zeros((), dtype), jnp.zeros((), jnp.int32), ~needed)
+    state = vary_like((problem, start, key, needed), state)
     state = jax.lax.while_loop(lambda s: ~s.done & (s.rounds < _MAX_ROUNDS), fit, state)
     return state.best, state.pairs
 
@@ -129,7 +132,7 @@ def _tempered(log_weights: Array) -> Array:
         return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
     one = jnp.ones((), log_weights.dtype)
-    low, _ = jax.lax.fori_loop(0, 20, halve, (0 * one, one))
+    low, _ = jax.lax.fori_loop(0, 20, halve, vary_like(log_weights, (0 * one, one)))
     return jnp.where(_effective(log_weights) >= wanted, one, low)
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._varying import vary_like
 from gumbel_moe.distributions._price_integral._coordinates import starting_point, triangular_basis
 from gumbel_moe.distributions._price_integral._integrand import log_integrand_at
 from gumbel_moe.distributions._price_integral._problem import PriceProblem
@@ -110,6 +111,6 @@ def _fit_box(problem: PriceProblem, axes: _Axes, low: Array, high: Array) -> tup
         done = jnp.all(fits | idle)
         return jnp.where(idle, low, new_low), jnp.where(idle, high, new_high), done, rounds + 1
 
-    start = low, high, jnp.array(False), jnp.zeros((), jnp.int32)
+    start = vary_like((problem, axes), (low, high, jnp.array(False), jnp.zeros((), jnp.int32)))
     low, high, _, _ = jax.lax.while_loop(lambda c: ~c[2] & (c[3] < _MAX_ROUNDS), fit, start)
     return low, high

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._varying import vary_like
 from gumbel_moe.distributions._price_integral._coordinates import Coordinates, coordinates
 from gumbel_moe.distributions._price_integral._integrand import Integrand, integrand_around
 from gumbel_moe.distributions._price_integral._problem import PriceProblem
@@ -49,7 +50,8 @@ def by_sampling(problem: PriceProblem, key: Array, num_draws: int, target_error:
         proposal = jax.tree.map(lambda old, new: jnp.where(best == 1, new, old), proposal, found)
     integrand = integrand_around(problem, proposal.coordinates.centre)
     draw = jax.checkpoint(lambda key: _log_pairs(integrand, proposal, key, _PAIRS))
-    pairs, count = _stream(draw, jax.random.split(key, max(1, -(-num_draws // (2 * _PAIRS)))), target_error)
+    keys = vary_like((problem, proposal), jax.random.split(key, max(1, -(-num_draws // (2 * _PAIRS)))))
+    pairs, count = _stream(draw, keys, target_error)
     return _log_mean_and_error(pairs, count)
 
 
@@ -74,11 +76,11 @@ def _stream(draw: Callable[[Array], Array], keys: Array, target_error: float | N
         pairs, count = seen
         error = _log_mean_and_error(pairs.reshape(-1), jnp.maximum(count, 1))[1]
         enough = (count > 0) & (error <= target_error)
-        chunk = jax.lax.cond(enough, lambda _: unused, draw, key)
+        chunk = jax.lax.cond(enough, lambda _: vary_like(key, unused), draw, key)
         pairs = pairs.at[index].set(jax.lax.stop_gradient(chunk))
         return (pairs, jnp.where(enough, count, count + chunk.size)), chunk
 
-    start = jnp.full((chunks, *width.shape), -jnp.inf, width.dtype), jnp.zeros((), jnp.int32)
+    start = vary_like(keys, (jnp.full((chunks, *width.shape), -jnp.inf, width.dtype), jnp.zeros((), jnp.int32)))
     (_, count), pairs = jax.lax.scan(advance, start, (jnp.arange(chunks), keys))
     return pairs.reshape(-1), count
 

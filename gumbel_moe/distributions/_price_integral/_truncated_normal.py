@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import log_ndtr
 
+from gumbel_moe._varying import vary_like
+
 UNCUT = -30.0  # a lower bound that cuts nothing off
 HALF_LOG_TWO_PI = 0.9189385332046727
 
@@ -31,4 +33,4 @@ def cut_normal(log_tail_x: Array, x: Array, bound: Array, log_tail_bound: Array)
         return w + (tail - target) * jnp.exp(tail - log_normal(w))
 
     # log Q is concave: from the left the first step overshoots, all later ones come back without passing the root.
-    return jax.lax.fori_loop(0, 8, newton, jnp.maximum(x, bound)), target
+    return jax.lax.fori_loop(0, 8, newton, vary_like(target, jnp.maximum(x, bound))), target
