@@ -145,11 +145,11 @@ def log_prob(n: int, k: int, seed: int) -> list[Row]:
 
 
 def weighted_routers(n: int, k: int) -> dict[str, Callable[..., Routing]]:
-    """The routers whose weights make a draw unbiased, at equal capacities that just suffice."""
+    """The routers whose weights make a draw unbiased; skipping has places for half of the datapoints."""
     capacity = n // k
     return {
         "independent": IndependentRouter(),
-        "skip": SkipRouter(capacity),
+        "skip": SkipRouter(capacity // 2),
         "gumbel_matching": GumbelMatchingRouter(capacity),
     }
 
