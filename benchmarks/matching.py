@@ -25,6 +25,7 @@ from benchmarks import matching_peers as peers
 from benchmarks._machine import machine
 from benchmarks.matching_picture import picture
 from benchmarks.matching_problems import FAMILIES, family
+from benchmarks.matching_scipy import scipy_total
 from gumbel_moe._whole_file import write_json
 from gumbel_moe.distributions import GumbelMatching
 from gumbel_moe.distributions._gumbel_noise import gumbel_noise
@@ -157,7 +158,7 @@ def batch_row(size: int, n: int, k: int, repeats: int, seed: int, on_gpu: bool) 
         "one alone": lambda: jax.block_until_ready(solve(first)),
     }
     if not on_gpu:
-        calls["SciPy loop"] = lambda: [peers.scipy_total(scores, capacity) for scores in problems]
+        calls["SciPy loop"] = lambda: [scipy_total(scores, capacity) for scores in problems]
         calls["POT loop"] = lambda: [peers.pot_total(scores, capacity) for scores in problems]
     median = seconds(calls, repeats, f"batch {size} x ({n}, {k})")
     return {"size": size, "n": n, "k": k, "seconds": median, "per_problem": median["batch"] / size}

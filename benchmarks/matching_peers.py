@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import ot
-from scipy.optimize import linear_sum_assignment
+
+from benchmarks.matching_scipy import best_total, expanded
 
 EXPANDED_LIMIT = 1024  # datapoints: the peers for square problems hold n x n scores
 FLOW_LIMIT = 1_200_000  # arcs
@@ -45,12 +46,12 @@ def solvers(scores: np.ndarray, capacity: int) -> dict[str, Callable[[], float]]
     n, k = scores.shape
     calls: dict[str, Callable[[], float]] = {"POT": _pot(scores, capacity)}
     if n <= EXPANDED_LIMIT:
-        expanded = np.repeat(np.asarray(scores, np.float64), capacity, axis=1)
-        calls["SciPy"] = lambda: _scipy(expanded)
+        columns = expanded(scores, capacity)
+        calls["SciPy"] = lambda: best_total(columns)
         calls["optax"] = _optax(scores, capacity)
         lap = _optional("lap")
         if lap is not None:
-            costs = -expanded
+            costs = -columns
             calls["lapx"] = lambda: float(-lap.lapjv(costs, return_cost=True)[0])
     min_cost_flow = _optional("ortools.graph.python.min_cost_flow")
     if n * k <= FLOW_LIMIT and min_cost_flow is not None:
@@ -61,16 +62,6 @@ def solvers(scores: np.ndarray, capacity: int) -> dict[str, Callable[[], float]]
 def pot_total(scores: np.ndarray, capacity: int) -> float:
     """The best total by POT, everything included."""
     return _pot(scores, capacity)()
-
-
-def scipy_total(scores: np.ndarray, capacity: int) -> float:
-    """The best total by SciPy, everything included."""
-    return _scipy(np.repeat(np.asarray(scores, np.float64), capacity, axis=1))
-
-
-def _scipy(expanded: np.ndarray) -> float:
-    row, column = linear_sum_assignment(expanded, maximize=True)
-    return float(expanded[row, column].sum())
 
 
 def _pot(scores: np.ndarray, capacity: int) -> Callable[[], float]:
