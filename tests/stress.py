@@ -186,15 +186,15 @@ def interrupt(place, rng):
     """Ctrl-C in a solve of some seconds."""
     expected = answers(0)
     centres = rng.normal(size=(50, 64))
-    scores = (centres[rng.integers(50, size=65_536)] + 1e-3 * rng.normal(size=(65_536, 64))).astype(np.float32)
+    scores = (centres[rng.integers(50, size=16_384)] + 1e-3 * rng.normal(size=(16_384, 64))).astype(np.float32)
     began = time.perf_counter()
-    jax.block_until_ready(solve_matching(scores, 1024))
+    jax.block_until_ready(solve_matching(scores, 256))
     alone = time.perf_counter() - began
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     began = time.perf_counter()
     timer.start()
     try:
-        jax.block_until_ready(solve_matching(scores, 1024))
+        jax.block_until_ready(solve_matching(scores, 256))
         time.sleep(5)
     except KeyboardInterrupt:
         noticed = time.perf_counter() - began - 0.3
