@@ -54,14 +54,6 @@ def data_names(also: tuple[str, ...] = ()) -> list[str]:
     return [*TASKS, *also]
 
 
-def make_folder(parser: Parser, path: Path) -> None:
-    """Create `path`, or end the program with one clear line."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"argument --out: cannot create the folder {path}: {error.strerror}")
-
-
 def _whole(text: str, least: int) -> int:
     try:
         number = int(text)

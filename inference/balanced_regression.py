@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from gumbel_moe._whole_file import write_json
 from gumbel_moe.diagnostics import assignment_report
-from inference._arguments import Parser, make_folder, not_negative, positive
+from inference._arguments import Parser, not_negative, positive
+from inference._folder import sole_writer
 from inference._results import versions
 from inference._rows import keep_earlier
 from inference._wine_fits import METHODS, Samples, fit
@@ -34,7 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program; the exit code: 0, or 130 when it was interrupted."""
     parser = _parser()
     args = parser.parse_args(arguments)
-    make_folder(parser, args.out)
+    with sole_writer(parser, args.out):
+        return _run(parser, args)
+
+
+def _run(parser: Parser, args: argparse.Namespace) -> int:
     path = args.out / "balanced_regression.json"
     settings = {name: getattr(args, name) for name in ("seed", "chains", "draws", "rounds", "every")}
     rows = _earlier(parser, path, settings) if args.resume else []

@@ -12,7 +12,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from inference._arguments import Parser, add_shared, data_names, make_folder, positive, routers
+from inference._arguments import Parser, add_shared, data_names, positive, routers
+from inference._folder import sole_writer
 from inference._references import logistic_regression
 from inference._results import Results
 from inference._starts import Outcome, compile_starts, starting_points, train_starts
@@ -27,7 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program; the exit code: 0, or 130 when it was interrupted."""
     parser = _parser()
     args = parser.parse_args(arguments)
-    make_folder(parser, args.out)
+    with sole_writer(parser, args.out):
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     results = Results(args.out, args.seed)
     for moved in results.moved:
         print(f"kept the earlier results as {moved}")

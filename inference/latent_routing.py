@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from gumbel_moe._whole_file import write_json
-from inference._arguments import Parser, add_shared, make_folder, positive
+from inference._arguments import Parser, add_shared, positive
 from inference._estimators import ESTIMATORS, Estimator
 from inference._fits import Fit
+from inference._folder import sole_writer
 from inference._latent_rows import linear_regression, row_of, table
 from inference._results import machine, versions
 from inference._rows import keep_earlier
@@ -35,10 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
     args.steps = args.steps or _STEPS
     settings = {name: getattr(args, name) for name in _SETTINGS}
     path: Path = args.out / "latent_routing.json"
-    folder: Path = args.out / "latent_routing_fits"
     if args.resume:
         _check_same(parser, path, settings)
-    make_folder(parser, folder)
+    folder: Path = args.out / "latent_routing_fits"
+    with sole_writer(parser, args.out), sole_writer(parser, folder):
+        return _run(args, settings, path, folder)
+
+
+def _run(args: argparse.Namespace, settings: dict[str, Any], path: Path, folder: Path) -> int:
     if not args.resume and (moved := keep_earlier(path)):
         print(f"kept the earlier results as {moved}")
 

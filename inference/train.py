@@ -3,7 +3,7 @@
 `python -m inference.train --data digits --router skip` leaves in the folder of `--out`: `run.json` (what was asked
 for), `metrics.jsonl` (a line every so many steps) and `checkpoints/` (orbax: model, optimiser, what the router carries,
 step and key). With `--resume` it goes on from the last checkpoint; the parameters and metrics that come out are, bit by
-bit, those of a run that was never interrupted.
+bit, those of a run that was never interrupted. A damaged checkpoint is moved aside, and the one before it taken.
 """
 
 import argparse
@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from tqdm import tqdm
 
 from gumbel_moe._whole_file import write_json
-from inference._arguments import Parser, add_shared, data_names, make_folder, positive, router
-from inference._checkpoints import Checkpoints
+from inference._arguments import Parser, add_shared, data_names, positive, router
+from inference._checkpoints import Checkpoints, DamagedError
+from inference._folder import sole_writer
 from inference._journal import Journal
 from inference._loop import advance_and_evaluate, first_state
 from inference._tasks import TASKS, Task
@@ -31,11 +32,20 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program; the exit code: 0, or 130 when it was interrupted."""
     parser = _parser()
     args = parser.parse_args(arguments)
+    if args.resume and not (args.out / "run.json").exists():
+        parser.error(f"argument --resume: {args.out} holds no run")
+    with sole_writer(parser, args.out):
+        return _run(parser, args)
+
+
+def _run(parser: Parser, args: argparse.Namespace) -> int:
     _prepare(parser, args)
     task = TASKS[args.data](args.seed)
     steps = args.steps or task.steps
     try:
         _train(task, args.router, args, steps)
+    except DamagedError as error:
+        parser.error(f"argument --resume: {error}")
     except KeyboardInterrupt:
         print(f"interrupted; --resume --out {args.out} carries on from the last checkpoint", file=sys.stderr)
         return 130
@@ -59,12 +69,10 @@ def _parser() -> Parser:
 
 
 def _prepare(parser: Parser, args: argparse.Namespace) -> None:
-    """Make the folder of a new run, or see that the one there is the run to resume; one clear line where it is not."""
+    """Begin a new run, or see that the one there is the run to resume; one clear line where it is not."""
     path: Path = args.out / "run.json"
     began: dict[str, Any] = {}
     if args.resume:
-        if not path.exists():
-            parser.error(f"argument --resume: {args.out} holds no run")
         began = json.loads(path.read_text())
         args.every = args.every or began["every"]
     elif path.exists():
@@ -72,7 +80,6 @@ def _prepare(parser: Parser, args: argparse.Namespace) -> None:
     args.every = args.every or _EVERY
     asked = {"data": args.data, "router": args.router.name, "seed": args.seed, "every": args.every}
     if not args.resume:
-        make_folder(parser, args.out)
         write_json(path, asked)
         return
     for name, value in asked.items():
@@ -88,6 +95,11 @@ def _train(task: Task, method: Method, args: argparse.Namespace, steps: int) -> 
     run = jax.jit(lambda state, n: advance_and_evaluate(task, method, state, n))
     with Checkpoints(args.out / "checkpoints") as checkpoints:
         state = checkpoints.latest(fresh)
+        for step, place in checkpoints.moved.items():
+            print(
+                f"the checkpoint of step {step} is damaged; it is now {place}, and an earlier one is used",
+                file=sys.stderr,
+            )
         journal.drop_after(-1 if state is None else int(state.step))
         if state is None:
             state, metrics = run(fresh, jnp.int32(0))

@@ -59,7 +59,12 @@ def test_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     assert train.main(arguments(tmp_path, "--steps", "6", "--every", "2")) == 130
     assert "--resume" in capsys.readouterr().err
     monkeypatch.undo()
+    (tmp_path / "checkpoints" / "2" / "default" / "_METADATA").write_text("")
     assert train.main(arguments(tmp_path, "--steps", "6", "--resume")) == 0
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if "damaged" in line)
+    assert said.startswith(
+        f"the checkpoint of step 2 is damaged; it is now {tmp_path / 'checkpoints_damaged' / '2.0'},"
+    )
     assert [line["step"] for line in lines(tmp_path)] == [0, 2, 4, 6]
     metrics = lines(tmp_path)
     assert metrics[0]["loss"] is None  # no batch yet
@@ -67,6 +72,12 @@ def test_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     assert len(metrics[-1]["load"]) == 2
     # Nothing is left to do, and nothing is done twice.
     assert train.main(arguments(tmp_path, "--steps", "6", "--resume")) == 0
+    assert lines(tmp_path) == metrics
+    for step in ("4", "6"):
+        (tmp_path / "checkpoints" / step / "default" / "_METADATA").unlink()
+    with pytest.raises(SystemExit):
+        train.main(arguments(tmp_path, "--steps", "6", "--resume"))
+    assert "argument --resume: no checkpoint in" in capsys.readouterr().err
     assert lines(tmp_path) == metrics
 
 
