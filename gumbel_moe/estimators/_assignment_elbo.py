@@ -13,7 +13,7 @@ from numpyro.infer.util import get_importance_trace
 from numpyro.util import check_model_guide_match
 
 from gumbel_moe.estimators._baselines import leave_one_out
-from gumbel_moe.estimators._routed_guide import Drawn, RoutedGuide, Router, shareable
+from gumbel_moe.estimators._routed_guide import Drawn, RoutedGuide, Router, is_masked, shareable
 from gumbel_moe.estimators._stratified import stratified_baseline
 from gumbel_moe.estimators._surrogate import gradient_only
 from gumbel_moe.routing import GumbelMatchingRouter, SkipRouter
@@ -41,19 +41,26 @@ class AssignmentELBO(ELBO):
     - `routers`: for the name of each assignment site, how to draw it:
       [`IndependentRouter`][gumbel_moe.routing.IndependentRouter], [`SkipRouter`][gumbel_moe.routing.SkipRouter],
       [`GumbelMatchingRouter`][gumbel_moe.routing.GumbelMatchingRouter], or any function of a key and logits `(n, k)`
-      that returns a [`Routing`][gumbel_moe.routing.Routing] with such weights.
+      that returns a [`Routing`][gumbel_moe.routing.Routing] with such weights, and takes `mask=` where the site is
+      masked.
     - `num_particles`: independent draws of all sites.
     - `vectorize_particles`: as for NumPyro's other ELBOs; False runs them one after the other.
 
     Use it as the `loss` of `numpyro.infer.SVI`. The other latent sites must be reparameterised. Under a plate that is
     subsampled, `n` is the size of the subsample.
 
+    Terms are scaled as in NumPyro's other ELBOs (`handlers.scale`), also differently in model and guide. A datapoint
+    whose site is masked in the guide (`handlers.mask`, `dist.mask`) takes no part: it takes no place at any expert, and
+    nothing of it counts. The model must mask whatever depends on its assignment as well; there it sees expert 0. Where
+    such a term is not 0, the loss is NaN, for it would be left out in silence. What the model alone masks is a term
+    of 0.
+
     **Raises:** `ValueError` or `TypeError`, when the loss is first computed, for a model it cannot handle: a routed
-    site that the guide lacks, that is no Categorical there, or that is not in exactly one plate; a term that depends
-    on it but is outside its plate, or that depends on two routed sites; another latent site without a reparameterised
-    sampler. That a likelihood *inside* the plate reads only its own datapoint's assignment is what a plate promises,
-    and is not checked. When it is made: `ValueError` for no routers, routers without correction weights, and
-    `num_particles` below 1; `TypeError` for a router that cannot be called.
+    site that the guide lacks, that is no Categorical there, that is not in exactly one plate, or that the guide masks
+    and the model does not; a term that depends on it but is outside its plate, or that depends on two routed sites;
+    another latent site without a reparameterised sampler. That a likelihood *inside* the plate reads only its own
+    datapoint's assignment is what a plate promises, and is not checked. When it is made: `ValueError` for no routers,
+    routers without correction weights, and `num_particles` below 1; `TypeError` for a router that cannot be called.
 
     ```python
     >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
@@ -136,6 +143,8 @@ class AssignmentELBO(ELBO):
                 baseline = leave_one_out(drawn.weight, detached)
             score = (detached - drawn.weight * baseline) * gradient_only(log_q)
             elbo = elbo + jnp.mean(jnp.sum(weighted + score, axis=1))
+            if drawn.present is not None:
+                elbo = elbo * jnp.where(jnp.any(~drawn.present & (cost != 0)), jnp.nan, 1)
         return -elbo
 
     def _particle(self, traces: tuple[Any, Any], deps: tuple[Any, Any], routed_guide: RoutedGuide) -> "_Particle":
@@ -159,8 +168,9 @@ class AssignmentELBO(ELBO):
         for name, cost in costs.items():
             site = guide_trace[name]
             per_datapoint = jnp.broadcast_to(cost.sum_to(site["cond_indep_stack"]), site["value"].shape)
-            log_q = site["fn"].log_prob(site["value"])
-            routed[name] = _Terms(routed_guide.drawn[name], per_datapoint.reshape(-1), log_q.reshape(-1))
+            log_probs = jax.nn.log_softmax(routed_guide.logits[name], axis=1)
+            log_q = jnp.take_along_axis(log_probs, site["value"].reshape(-1, 1), axis=1)[:, 0]
+            routed[name] = _Terms(routed_guide.drawn[name], per_datapoint.reshape(-1), log_q)
         return _Particle(rest, routed)
 
     def _check(self, model_trace: Any, guide_trace: Any) -> None:
@@ -169,6 +179,10 @@ class AssignmentELBO(ELBO):
         for name in self.routers:
             if name not in names:
                 raise ValueError(f"routers has a site {name!r} that the guide does not draw; it draws {names}")
+            if is_masked(guide_trace[name]["fn"]) and not is_masked(model_trace[name]["fn"]):
+                raise ValueError(
+                    f"site {name!r} is masked in the guide and must be in the model too, as must all that depends on it"
+                )
         for name, site in _drawn(guide_trace):
             if name not in self.routers and not site["fn"].has_rsample:
                 raise ValueError(
