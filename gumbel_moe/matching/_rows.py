@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jax import Array
 
+_SAMPLE = 256  # rows, about
+
 
 def best_expert(values: Array) -> Array:
     """First maximum along the last axis, int32.
@@ -28,3 +30,34 @@ def count(assignment: Array, k: int) -> Array:
 def own_scores(scores: Array, assignment: Array) -> Array:
     """Score `(n,)` of every datapoint at its own expert."""
     return jnp.take_along_axis(scores, assignment[:, None], axis=1)[:, 0]
+
+
+def regret(shifted: Array, assignment: Array) -> Array:
+    """What every datapoint would gain at its best expert, `(n,)`, where `shifted` are the scores less the prices."""
+    return jnp.max(shifted, axis=1) - own_scores(shifted, assignment)
+
+
+def from_zero(prices: Array, holders: Array) -> Array:
+    """Prices shifted so that the least is 0; place-holders sit at the least one, exactly so without rounding."""
+    return jnp.where(holders > 0, 0, prices - jnp.min(prices))
+
+
+def sampled(rows: Array) -> Array:
+    """Some of the rows, spread evenly: enough to estimate what they are like."""
+    return rows[:: max(1, rows.shape[0] // _SAMPLE)]
+
+
+def total(values: Array) -> Array:
+    """The sum of `(n,)` values, without overflow on the way to one that the type can hold."""
+    parts = 2.0 ** max(values.shape[0] - 1, 0).bit_length()
+    large = jnp.max(jnp.abs(values)) > float(jnp.finfo(values.dtype).max) / parts
+    part = jnp.where(large, 1 / parts, 1).astype(values.dtype)
+    return jnp.sum(values * part) / part
+
+
+def difference(a: Array, b: Array) -> tuple[Array, Array]:
+    """`a - b`, and what rounding took from it: the sum of both is exact (Knuth's TwoSum); 0 where it is not finite."""
+    rounded = a - b
+    back = rounded - a
+    rest = (a - (rounded - back)) - (b + back)
+    return rounded, jnp.where(jnp.isfinite(rounded), rest, 0)

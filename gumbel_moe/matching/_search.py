@@ -9,7 +9,7 @@ from gumbel_moe.matching._paths import lowered
 from gumbel_moe.matching._prices import Search, cool, start_at
 from gumbel_moe.matching._repair import Plan, repaired, rounded
 from gumbel_moe.matching._residual import residual_costs
-from gumbel_moe.matching._rows import count, own_scores
+from gumbel_moe.matching._rows import count, from_zero, own_scores, regret
 from gumbel_moe.matching._start import COLD_START, centre_and_spread, first_temperature, plausible
 from gumbel_moe.matching._ties import break_ties
 
@@ -23,17 +23,18 @@ _ALIKE = 16.0  # temperatures that scores taken for tied may be apart; whether t
 _ROUNDING = 4  # scores this many units in the last place apart are the same
 
 
-def search(scores: Array, top: Array, capacity: Array, spare: Array | None, prices: Array | None) -> tuple[Plan, Array]:
+def search(scores: Array, far: Array, capacity: Array, spare: Array | None, prices: Array | None) -> tuple[Plan, Array]:
     """The best plan, and the duality gap left in it by rounding, `sum_i max_j (s[i, j] - u_j) - (s[i, z_i] - u_{z_i})`.
 
     Its prices are at least 0, and 0 where a place is free: there is no other term in the gap, and none is negative.
-    `top` `(n,)` is the best score of every datapoint; `spare = sum(capacity) - n`, or None when that is 0.
+    The best score of every datapoint is 0; those at least `far` below should not be needed. `spare` is what
+    `sum(capacity)` is above `n`, or None when that is 0.
     """
     n, k = scores.shape
-    first, spread = centre_and_spread(scores, top)
+    first, spread = centre_and_spread(scores, far)
     tau = COLD_START * spread
     if prices is not None:
-        first = jnp.where(jnp.all(jnp.isfinite(prices)), plausible(scores, top, prices), first)
+        first = jnp.where(jnp.all(jnp.isfinite(prices)), plausible(scores, prices), first)
         tau = first_temperature(scores, capacity, first, spread)
     coldest = float(jnp.finfo(scores.dtype).eps) ** 0.85 * spread
     few = jnp.asarray(_FEW * k, scores.dtype)
@@ -45,7 +46,7 @@ def search(scores: Array, top: Array, capacity: Array, spare: Array | None, pric
     full, hopeless = spare is None, _HOPELESS * spread
     found = cool(scores, capacity, found, full=full, enough=size / 2, coldest=coldest, hopeless=hopeless)
     nothing = (_nobody(scores, found), jnp.zeros((), scores.dtype), jnp.array(False))
-    plan, regret, settled = jax.lax.cond(
+    plan, gap, settled = jax.lax.cond(
         found.undecided <= size,
         lambda _: _with_core(scores, capacity, spare, found, size=size, enough=few, coldest=coldest),
         lambda _: nothing,
@@ -57,7 +58,7 @@ def search(scores: Array, top: Array, capacity: Array, spare: Array | None, pric
         before = found._replace(passes=plan.steps)
         return _with_everybody(scores, capacity, spare, before, spread, jnp.where(settled, jnp.inf, few), coldest)
 
-    return jax.lax.cond(settled, lambda _: (plan, regret), go_on, None)
+    return jax.lax.cond(settled, lambda _: (plan, gap), go_on, None)
 
 
 def _with_core(
@@ -66,13 +67,13 @@ def _with_core(
     """The core's plan, the gap left in it as in `search`, and whether everybody agrees, so that it is the best one."""
     near, assignment, fits = match_core(scores, capacity, spare, found, size=size, enough=enough, coldest=coldest)
     holders = capacity - count(assignment, scores.shape[1])
-    prices = _from_zero(near.prices, holders)
+    prices = from_zero(near.prices, holders)
     shifted = scores - prices
     best = jnp.max(shifted, axis=1)
-    regret = best - own_scores(shifted, assignment)
+    gain = best - own_scores(shifted, assignment)
     slack = _ROUNDING * float(jnp.finfo(scores.dtype).eps) * (jnp.max(jnp.abs(best)) + jnp.max(prices))
     plan = Plan(assignment, holders, prices, jnp.zeros_like(holders), fits, near.passes)
-    return plan, jnp.sum(regret), fits & jnp.all(regret <= slack)
+    return plan, jnp.sum(gain), fits & jnp.all(gain <= slack)
 
 
 def _nobody(scores: Array, found: Search) -> Plan:
@@ -116,12 +117,5 @@ def _with_everybody(
     done = repaired(scores, plan._replace(steps=closer.passes, possible=jnp.isfinite(enough)))
     # Rounding piles up on the way; optimal prices satisfy `u_p <= u_j + costs[p, j]` on every edge.
     prices, _ = lowered(residual_costs(scores, done.assignment, done.holders > 0), done.prices)
-    prices = _from_zero(prices, done.holders)
-    shifted = scores - prices
-    regret = jnp.max(shifted, axis=1) - own_scores(shifted, done.assignment)
-    return done._replace(prices=prices), jnp.sum(regret)
-
-
-def _from_zero(prices: Array, holders: Array) -> Array:
-    """Prices shifted so that the least is 0; place-holders sit at the least one, exactly so without rounding."""
-    return jnp.where(holders > 0, 0, prices - jnp.min(prices))
+    prices = from_zero(prices, done.holders)
+    return done._replace(prices=prices), jnp.sum(regret(scores - prices, done.assignment))

@@ -12,8 +12,8 @@ from jax.typing import ArrayLike
 from gumbel_moe._batch import one_by_one_on_cpu, over_leading_axes
 from gumbel_moe._checks import check_capacity, check_matrix, check_room, is_traced
 from gumbel_moe.matching._compiled import successive_paths, suits
-from gumbel_moe.matching._rows import own_scores
-from gumbel_moe.matching._search import search
+from gumbel_moe.matching._levels import search_levels
+from gumbel_moe.matching._rows import own_scores, total
 from gumbel_moe.matching._two_experts import two_experts
 
 
@@ -92,7 +92,10 @@ def check_problem(scores: ArrayLike, capacity: ArrayLike) -> tuple[Array, Array,
 
 def check_solved(match: Matching) -> None:
     """Refuse problems without a feasible matching, if their values can be looked at."""
-    if not is_traced(match.value) and np.isneginf(np.asarray(match.value)).any():
+    if is_traced(match.value):
+        return
+    unsolved = np.isneginf(np.asarray(match.value))  # or finite scores have a total that is too low for the type
+    if (unsolved[..., None] & (np.asarray(match.assignment) < 0)).any():
         raise ValueError("scores leave no feasible matching: too many experts are forbidden (-inf) for the capacities")
 
 
@@ -138,24 +141,23 @@ def solve_one(scores: Array, capacity: Array, prices: Array | None = None, *, fu
     capacity = jnp.clip(capacity, 0, n + 1)
     spare = jnp.sum(capacity, dtype=jnp.int32) - n
     top = jnp.max(scores, axis=1)  # may have dropped a NaN, which the sum below brings back
-    total = jnp.sum(scores - jnp.where(jnp.isfinite(top), top, 0)[:, None])
-    sound = jnp.all(top < jnp.inf) & ~jnp.isnan(total)
+    below = jnp.sum(scores - jnp.where(jnp.isfinite(top), top, 0)[:, None])
+    sound = jnp.all(top < jnp.inf) & ~jnp.isnan(below)
     solvable = sound & (spare >= 0) & jnp.all(top > -jnp.inf)
-    # An insoluble problem becomes a trivial one, so that it cannot hold up the loops.
-    scores = jnp.where(solvable, scores, 0)
+    # An insoluble problem becomes a trivial one.
     if not full:
         capacity = jnp.where(solvable, capacity, n)
     spare = None if full else jnp.where(solvable, spare, n * (k - 1))
     if k == 2:
-        plan, regret = two_experts(scores, capacity)
+        plan, gap = two_experts(jnp.where(solvable, scores, 0), capacity)
     else:
-        plan, regret = search(scores, jnp.where(solvable, top, 0), capacity, spare, prices)
-    value = jnp.sum(own_scores(scores, plan.assignment))
+        plan, gap = search_levels(scores, top, solvable, capacity, spare, prices)
+    value = total(own_scores(scores, plan.assignment))
     solved = solvable & plan.possible
     return Matching(
         assignment=jnp.where(solved, plan.assignment, -1),
         prices=jnp.where(solved, plan.prices, jnp.nan),
         value=jnp.where(solved, value, jnp.where(sound, -jnp.inf, jnp.nan)),
-        gap=jnp.where(solved, regret, jnp.nan),
+        gap=jnp.where(solved, gap, jnp.nan),
         steps=plan.steps,
     )

@@ -3,32 +3,32 @@
 import jax.numpy as jnp
 from jax import Array
 
-from gumbel_moe.matching._rows import best_expert, count
+from gumbel_moe.matching._rows import best_expert, count, sampled
 
-_ROWS = 256  # centre and spread are estimated from about so many rows
 COLD_START = 0.05  # first temperature, relative to the spread of the scores
 _COOLEST = 1e-3  # the same from given prices, at least
 
 
-def centre_and_spread(scores: Array, top: Array) -> tuple[Array, Array]:
+def centre_and_spread(scores: Array, far: Array) -> tuple[Array, Array]:
     """Prices `(k,)` at which the experts would be about equally wanted, and how far the best then stands out.
 
-    The mean distance of every expert to the best one, whose score is `top` `(n,)`; forbidden pairs count as the best.
+    The mean distance of every expert to the best one, whose score is 0. Forbidden pairs count as the best, and so do
+    those at least `far` below it; but for experts that are far from everybody.
     """
-    stride = max(1, scores.shape[0] // _ROWS)
-    below = scores[::stride] - top[::stride, None]
-    below = jnp.where(below > -jnp.inf, below, 0)
+    below = sampled(scores)
+    counts = below > -far
+    counts = (counts | ~jnp.any(counts, axis=0)) & (below > -jnp.inf)
+    below = jnp.where(counts, below, 0)
     centre = jnp.mean(below, axis=0)
     return centre - jnp.min(centre), jnp.mean(jnp.max(below - centre, axis=1))
 
 
-def plausible(scores: Array, top: Array, prices: Array) -> Array:
-    """The given prices, from 0 and cut off at the largest difference of two scores of a datapoint.
+def plausible(scores: Array, prices: Array) -> Array:
+    """The given prices, from 0 and cut off at the largest difference of two scores of a datapoint, the best being 0.
 
     Without forbidden pairs optimal prices differ by no more; the way back from wild ones is long and costs precision.
     """
-    below = scores - top[:, None]
-    widest = -jnp.min(jnp.where(below > -jnp.inf, below, 0))
+    widest = -jnp.min(jnp.where(scores > -jnp.inf, scores, 0))
     return jnp.clip(prices - jnp.min(prices), 0, widest)
 
 

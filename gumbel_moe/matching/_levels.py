@@ -1,0 +1,74 @@
+"""The search, on scores brought near: once for nearly all problems, again where far scores turn out to be needed."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gumbel_moe.matching._paths import lowered
+from gumbel_moe.matching._repair import Plan
+from gumbel_moe.matching._residual import residual_costs
+from gumbel_moe.matching._rows import from_zero, own_scores, regret
+from gumbel_moe.matching._scale import Scale, brought_near, first_scale, is_beyond, next_scale, removed
+from gumbel_moe.matching._search import search
+
+
+class _State(NamedTuple):
+    scale: Scale
+    plan: Plan
+    gap: Array
+    unsettled: Array
+
+
+def search_levels(
+    scores: Array, top: Array, solvable: Array, capacity: Array, spare: Array | None, prices: Array | None
+) -> tuple[Plan, Array]:
+    """The best plan, and a bound on what it misses of the optimum: 0 but for rounding.
+
+    Scores brought near are nowhere below what they were. So a plan that is the best one for them and needs none that
+    was changed is the best one; the bound, from its prices, holds for the scores as they were. If it needs some, the
+    search starts again on a larger scale.
+
+    `top` `(n,)` is the best score of every datapoint. What is not `solvable` becomes a trivial problem, so that it
+    cannot hold up the loops.
+    """
+
+    def attempt(state: _State) -> _State:
+        scale = state.scale
+        near = jnp.where(solvable, brought_near(scores, top, scale), 0)
+        far = jnp.where(scale.reach > 0, jnp.inf, scale.limit)
+        plan, gap = search(near, far, capacity, spare, prices)
+        cut_off = plan.possible & jnp.any(own_scores(near, plan.assignment) <= -scale.end)
+        plan, gap = jax.lax.cond(
+            scale.reach > 0, lambda _: _with_levels(scores, top, scale, plan, gap), lambda _: (plan, gap), None
+        )
+        following, unsettled = jax.lax.cond(
+            cut_off, lambda _: next_scale(scores, top, scale), lambda _: (scale, jnp.array(False)), None
+        )
+        plan = plan._replace(prices=plan.prices / scale.unit, steps=state.plan.steps + plan.steps)
+        return _State(following, plan, gap / scale.unit, unsettled)
+
+    n, k = scores.shape
+    nobody = jnp.zeros(k, jnp.int32)
+    nothing = jnp.zeros((), scores.dtype)
+    plan = Plan(
+        jnp.zeros(n, jnp.int32), nobody, jnp.zeros(k, scores.dtype), nobody, jnp.array(False), jnp.zeros((), jnp.int32)
+    )
+    start = _State(first_scale(scores, top), plan, nothing, jnp.array(True))
+    end = jax.lax.while_loop(lambda state: state.unsettled, attempt, start)
+    return end.plan, end.gap
+
+
+def _with_levels(scores: Array, top: Array, scale: Scale, plan: Plan, gap: Array) -> tuple[Plan, Array]:
+    """A plan for scores of which those beyond the limit were raised by a constant: as a plan for the scores themselves.
+
+    It needs the fewest of them that there is, if there are prices that prove it for the problem of counting them.
+    These, times the constant, and its own prices together prove it for the scores.
+    """
+    levels = jnp.where(scores > -jnp.inf, -is_beyond(scores, top, scale).astype(scores.dtype), -jnp.inf)
+    costs = residual_costs(levels, plan.assignment, plan.holders > 0)
+    prices, _ = lowered(costs, jnp.zeros_like(plan.prices))
+    prices = from_zero(prices, plan.holders)
+    missed = jnp.sum(regret(levels - prices, plan.assignment))
+    return plan._replace(prices=plan.prices + removed(scale) * prices), gap + removed(scale) * missed
