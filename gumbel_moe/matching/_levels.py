@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._varying import vary_like
 from gumbel_moe.matching._paths import lowered
 from gumbel_moe.matching._repair import Plan
 from gumbel_moe.matching._residual import residual_costs
@@ -33,6 +34,7 @@ def search_levels(
     `top` `(n,)` is the best score of every datapoint. What is not `solvable` becomes a trivial problem, so that it
     cannot hold up the loops.
     """
+    data = (scores, capacity, prices)
 
     def attempt(state: _State) -> _State:
         scale = state.scale
@@ -41,10 +43,16 @@ def search_levels(
         plan, gap = search(near, far, capacity, spare, prices)
         cut_off = plan.possible & jnp.any(own_scores(near, plan.assignment) <= -scale.end)
         plan, gap = jax.lax.cond(
-            scale.reach > 0, lambda _: _with_levels(scores, top, scale, plan, gap), lambda _: (plan, gap), None
+            scale.reach > 0,
+            lambda _: vary_like(data, _with_levels(scores, top, scale, plan, gap)),
+            lambda _: vary_like(data, (plan, gap)),
+            None,
         )
         following, unsettled = jax.lax.cond(
-            cut_off, lambda _: next_scale(scores, top, scale), lambda _: (scale, jnp.array(False)), None
+            cut_off,
+            lambda _: vary_like(data, next_scale(scores, top, scale)),
+            lambda _: vary_like(data, (scale, jnp.array(False))),
+            None,
         )
         plan = plan._replace(prices=plan.prices / scale.unit, steps=state.plan.steps + plan.steps)
         return _State(following, plan, gap / scale.unit, unsettled)
@@ -56,7 +64,7 @@ def search_levels(
         jnp.zeros(n, jnp.int32), nobody, jnp.zeros(k, scores.dtype), nobody, jnp.array(False), jnp.zeros((), jnp.int32)
     )
     start = _State(first_scale(scores, top), plan, nothing, jnp.array(True))
-    end = jax.lax.while_loop(lambda state: state.unsettled, attempt, start)
+    end = jax.lax.while_loop(lambda state: state.unsettled, attempt, vary_like(data, start))
     return end.plan, end.gap
 
 

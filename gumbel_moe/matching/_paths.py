@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._varying import vary_like
+
 
 def from_sources(costs: Array, is_source: Array) -> tuple[Array, Array]:
     """Bellman-Ford from all sources at once: distances and predecessors (-1 at sources and where no path leads)."""
@@ -21,7 +23,9 @@ def from_sources(costs: Array, is_source: Array) -> tuple[Array, Array]:
 
     start = jnp.where(is_source, 0, jnp.inf).astype(costs.dtype)
     carry = (start, jnp.full(k, -1, jnp.int32), jnp.array(True), jnp.zeros((), jnp.int32))
-    distance, parent, _, _ = jax.lax.while_loop(lambda c: c[2] & (c[3] < k), relax, carry)
+    distance, parent, _, _ = jax.lax.while_loop(
+        lambda c: c[2] & (c[3] < k), relax, vary_like((costs, is_source), carry)
+    )
     return distance, parent
 
 
@@ -34,7 +38,7 @@ def trace(parent: Array, target: Array) -> tuple[Array, Array]:
         return parent[here], successor.at[parent[here]].set(here)
 
     successor = jnp.full(k, -k - 1, jnp.int32)
-    return jax.lax.while_loop(lambda c: parent[c[0]] >= 0, back, (target, successor))
+    return jax.lax.while_loop(lambda c: parent[c[0]] >= 0, back, vary_like((parent, target), (target, successor)))
 
 
 def lowered(costs: Array, prices: Array) -> tuple[Array, Array]:
@@ -48,7 +52,7 @@ def lowered(costs: Array, prices: Array) -> tuple[Array, Array]:
         lower = jnp.min(costs + prices, axis=1)
         return lower, jnp.any(lower < prices), rounds + 1
 
-    carry = (prices, jnp.array(True), jnp.zeros((), jnp.int32))
+    carry = vary_like((costs, prices), (prices, jnp.array(True), jnp.zeros((), jnp.int32)))
     prices, unsettled, _ = jax.lax.while_loop(lambda c: c[1] & (c[2] <= costs.shape[0]), lower, carry)
     return prices, ~unsettled
 
@@ -89,7 +93,7 @@ def by_squaring(costs: Array) -> Array:
         return through, jnp.any(through < best), rounds + 1
 
     most = max(k - 2, 0).bit_length()  # paths have up to k - 1 edges
-    carry = (costs, jnp.array(True), jnp.zeros((), jnp.int32))
+    carry = vary_like(costs, (costs, jnp.array(True), jnp.zeros((), jnp.int32)))
     best, _, _ = jax.lax.while_loop(lambda c: c[1] & (c[2] < most), square, carry)
     # Rounding can leave a cycle a hair below 0, where there is none in exact arithmetic.
     return jnp.where(jnp.eye(k, dtype=bool), 0, best)

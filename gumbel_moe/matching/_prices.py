@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.linalg import cho_factor, cho_solve
 
+from gumbel_moe._varying import vary_like
+
 _COOLING = 4.0  # the temperature falls by this factor
 _NEAR = 6.0  # the temperature falls once the Newton step moves no price difference by more than this many `tau`
 _DAMPING = 1.5  # a step far beyond that is cut to this many `tau` times the logarithm of its length
@@ -100,4 +102,4 @@ def cool(
         last = coldest if hopeless is None else jnp.where(state.undecided > _HOPELESS_SHARE * n, hopeless, coldest)
         return (state.undecided > enough) & (state.tau > last) & (state.passes < most)
 
-    return jax.lax.while_loop(unfinished, advance, start)
+    return jax.lax.while_loop(unfinished, advance, vary_like((scores, places, start), start))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._varying import vary_like
 from gumbel_moe.matching._paths import from_sources, trace
 from gumbel_moe.matching._residual import residual_costs
 from gumbel_moe.matching._rows import best_expert, count, own_scores
@@ -66,7 +67,7 @@ def repaired(scores: Array, plan: Plan) -> Plan:
     def unfinished(plan: Plan) -> Array:
         return plan.possible & jnp.any(plan.excess > 0)
 
-    return jax.lax.while_loop(unfinished, partial(_augment, scores), plan)
+    return jax.lax.while_loop(unfinished, partial(_augment, scores), vary_like((scores, plan), plan))
 
 
 def _augment(scores: Array, plan: Plan) -> Plan:

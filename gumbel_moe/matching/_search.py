@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._varying import vary_like
 from gumbel_moe.matching._core import match_core
 from gumbel_moe.matching._paths import lowered
 from gumbel_moe.matching._prices import Search, cool, start_at
@@ -45,11 +46,12 @@ def search(scores: Array, far: Array, capacity: Array, spare: Array | None, pric
 
     full, hopeless = spare is None, _HOPELESS * spread
     found = cool(scores, capacity, found, full=full, enough=size / 2, coldest=coldest, hopeless=hopeless)
+    data = (scores, capacity, found)
     nothing = (_nobody(scores, found), jnp.zeros((), scores.dtype), jnp.array(False))
     plan, gap, settled = jax.lax.cond(
         found.undecided <= size,
-        lambda _: _with_core(scores, capacity, spare, found, size=size, enough=few, coldest=coldest),
-        lambda _: nothing,
+        lambda _: vary_like(data, _with_core(scores, capacity, spare, found, size=size, enough=few, coldest=coldest)),
+        lambda _: vary_like(data, nothing),
         None,
     )
 
@@ -58,7 +60,7 @@ def search(scores: Array, far: Array, capacity: Array, spare: Array | None, pric
         before = found._replace(passes=plan.steps)
         return _with_everybody(scores, capacity, spare, before, spread, jnp.where(settled, jnp.inf, few), coldest)
 
-    return jax.lax.cond(settled, lambda _: (plan, gap), go_on, None)
+    return jax.lax.cond(settled, lambda _: vary_like(data, (plan, gap)), lambda _: vary_like(data, go_on(_)), None)
 
 
 def _with_core(
@@ -94,6 +96,7 @@ def _with_everybody(
 ) -> tuple[Plan, Array]:
     """The same as `search`, from where the prices stand, on all datapoints."""
     k = scores.shape[1]
+    data = (scores, capacity, found, enough)
 
     def attempt(state: tuple[Search, Plan, Array, Array]) -> tuple[Search, Plan, Array, Array]:
         stands, _, _, attempts = state
@@ -103,16 +106,18 @@ def _with_everybody(
 
         def untie(_: None) -> tuple[Plan, Array]:
             stop = jnp.where(ties, enough, jnp.inf)
-            return break_ties(scores, capacity, spare, stands, spread=spread, enough=stop, slack=_ALIKE * stands.tau)
+            tied = break_ties(scores, capacity, spare, stands, spread=spread, enough=stop, slack=_ALIKE * stands.tau)
+            return vary_like(data, tied)
 
         def decide(_: None) -> tuple[Plan, Array]:
-            return rounded(scores, capacity, spare, stands.prices), jnp.array(True)
+            return vary_like(data, (rounded(scores, capacity, spare, stands.prices), jnp.array(True)))
 
         plan, settled = jax.lax.cond(ties & (attempts < _ATTEMPTS), untie, decide, None)
         stands = stands._replace(passes=stands.passes + plan.steps)
         return stands, plan, settled, attempts + 1
 
     first = (found, _nobody(scores, found), jnp.array(False), jnp.zeros((), jnp.int32))
+    first = vary_like(data, first)
     closer, plan, _, _ = jax.lax.while_loop(lambda state: ~state[2], attempt, first)
     done = repaired(scores, plan._replace(steps=closer.passes, possible=jnp.isfinite(enough)))
     # Rounding piles up on the way; optimal prices satisfy `u_p <= u_j + costs[p, j]` on every edge.

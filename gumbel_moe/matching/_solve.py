@@ -23,9 +23,11 @@ class Matching(NamedTuple):
     assignment: Array
     """`(..., n)` int32: the expert of every datapoint; -1 throughout when there is no matching."""
     prices: Array
-    """`(..., k)` optimal dual prices, at least 0, and 0 at every expert with a free place."""
+    """`(..., k)` optimal dual prices, at least 0, and 0 at every expert with a free place; with scores near the float's
+    largest number they are rounded, and `gap` says what that costs."""
     value: Array
-    """`(...,)` total score; `-inf` when no matching is feasible, NaN for NaN or +inf scores."""
+    """`(...,)` total score; `-inf` when no matching is feasible, NaN for NaN or +inf scores. A total beyond the float's
+    range is infinite, of its sign; the assignment is then still -1 only where there is none."""
     gap: Array
     """`(...,)` duality gap at `prices`, at least 0 and 0 but for rounding: the certificate of optimality."""
     steps: Array
@@ -48,8 +50,8 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike, *, prices: ArrayLike 
     **Arguments:**
 
     - `scores`: `(..., n, k)`; any leading axes are separate problems. `-inf` forbids an expert for a datapoint; a huge
-      finite score instead, such as -1e30, can cost the precision of the others, which `gap` shows. Integers are turned
-      to floats, half precision to float32.
+      finite score instead, such as -1e30, costs the others no precision where it is not needed, and is used only where
+      it has to be. Integers are turned to floats, half precision to float32.
     - `capacity`: an int, or `(k,)` ints, at least 1; `sum(capacity) >= n`.
     - `prices`: `(..., k)` or `(k,)`, where to start: those of a similar problem, such as the last training step's, save
       steps. They change the time, never the optimum (between equally good assignments they may
