@@ -23,7 +23,7 @@ class _State(NamedTuple):
 
 
 def search_levels(
-    scores: Array, top: Array, solvable: Array, capacity: Array, spare: Array | None, prices: Array | None
+    scores: Array, top: Array, solvable: Array, capacity: Array, spare: Array | None, given: Array | None
 ) -> tuple[Plan, Array]:
     """The best plan, and a bound on what it misses of the optimum: 0 but for rounding.
 
@@ -34,27 +34,25 @@ def search_levels(
     `top` `(n,)` is the best score of every datapoint. What is not `solvable` becomes a trivial problem, so that it
     cannot hold up the loops.
     """
-    data = (scores, capacity, prices)
+    problem = (scores, top, solvable, capacity, spare, given)
+    scores, top, solvable, capacity, spare, given = vary_like(problem, problem)
 
     def attempt(state: _State) -> _State:
         scale = state.scale
         near = jnp.where(solvable, brought_near(scores, top, scale), 0)
         far = jnp.where(scale.reach > 0, jnp.inf, scale.limit)
-        plan, gap = search(near, far, capacity, spare, prices)
+        plan, gap = search(near, far, capacity, spare, given)
         cut_off = plan.possible & jnp.any(own_scores(near, plan.assignment) <= -scale.end)
-        plan, gap = jax.lax.cond(
-            scale.reach > 0,
-            lambda _: vary_like(data, _with_levels(scores, top, scale, plan, gap)),
-            lambda _: vary_like(data, (plan, gap)),
-            None,
-        )
-        following, unsettled = jax.lax.cond(
-            cut_off,
-            lambda _: vary_like(data, next_scale(scores, top, scale)),
-            lambda _: vary_like(data, (scale, jnp.array(False))),
-            None,
-        )
-        plan = plan._replace(prices=plan.prices / scale.unit, steps=state.plan.steps + plan.steps)
+
+        def far_ones(_: None) -> tuple[Array, Array, Scale, Array]:
+            following, more = next_scale(scores, top, scale)
+            return *_with_levels(scores, top, scale, plan, gap), following, more & cut_off
+
+        def none(_: None) -> tuple[Array, Array, Scale, Array]:
+            return plan.prices, gap, scale, vary_like(scores, jnp.array(False))
+
+        prices, gap, following, unsettled = jax.lax.cond(cut_off | (scale.reach > 0), far_ones, none, None)
+        plan = plan._replace(prices=prices / scale.unit, steps=state.plan.steps + plan.steps)
         return _State(following, plan, gap / scale.unit, unsettled)
 
     n, k = scores.shape
@@ -64,12 +62,12 @@ def search_levels(
         jnp.zeros(n, jnp.int32), nobody, jnp.zeros(k, scores.dtype), nobody, jnp.array(False), jnp.zeros((), jnp.int32)
     )
     start = _State(first_scale(scores, top), plan, nothing, jnp.array(True))
-    end = jax.lax.while_loop(lambda state: state.unsettled, attempt, vary_like(data, start))
+    end = jax.lax.while_loop(lambda state: state.unsettled, attempt, vary_like(scores, start))
     return end.plan, end.gap
 
 
-def _with_levels(scores: Array, top: Array, scale: Scale, plan: Plan, gap: Array) -> tuple[Plan, Array]:
-    """A plan for scores of which those beyond the limit were raised by a constant: as a plan for the scores themselves.
+def _with_levels(scores: Array, top: Array, scale: Scale, plan: Plan, gap: Array) -> tuple[Array, Array]:
+    """Prices and gap of a plan for scores of which those beyond the limit were raised by a constant, without that.
 
     It needs the fewest of them that there is, if there are prices that prove it for the problem of counting them.
     These, times the constant, and its own prices together prove it for the scores.
@@ -79,4 +77,4 @@ def _with_levels(scores: Array, top: Array, scale: Scale, plan: Plan, gap: Array
     prices, _ = lowered(costs, jnp.zeros_like(plan.prices))
     prices = from_zero(prices, plan.holders)
     missed = jnp.sum(regret(levels - prices, plan.assignment))
-    return plan._replace(prices=plan.prices + removed(scale) * prices), gap + removed(scale) * missed
+    return plan.prices + removed(scale) * prices, gap + removed(scale) * missed
