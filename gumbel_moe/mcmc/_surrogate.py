@@ -42,6 +42,11 @@ def surrogate(model: Callable[[], Any], site: str, fixed: dict[str, Any], value:
     own datapoint's expert alone; other sites are left out.
     """
     prior = assignment_prior(trace(substitute(model, data={**fixed, site: value})).get_trace(), site)
+    if prior.present is not None:
+        raise ValueError(
+            f"site {site!r} has a mask, which swap_and_move does not support: "
+            "draw the assignment of the datapoints that take part alone"
+        )
     n, k = prior.logits.shape
     skips = isinstance(prior, SkipAssignment)
     codes = jnp.arange(2 * k if skips else k, dtype=jnp.int32)

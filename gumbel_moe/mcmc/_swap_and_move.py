@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from numpyro.handlers import block, seed, substitute, trace
 from numpyro.infer.util import log_density
 
 from gumbel_moe._checks import check_positive_int
@@ -58,7 +59,8 @@ def swap_and_move(
     be pickled where the model can.
 
     **Raises:** `ValueError` when `num_steps` or `num_rounds` is not positive, and, when the sampler starts, for a site
-    that the model does not draw or that has a batch shape; `TypeError` for a site of another distribution.
+    that the model does not draw, that has a batch shape or a `mask`, and for another latent site without a value, as
+    one that NumPyro enumerates; `TypeError` for a site of another distribution.
 
     Where all assignments are equally probable a priori (a `GumbelMatching` without free places whose logits are the sum
     of a term of the datapoint and one of the expert), its log-probability, a constant, is not computed. With more than
@@ -112,6 +114,7 @@ class _SwapAndMove:
             raise ValueError(f"site {site!r} must be among gibbs_sites, got {sorted(gibbs_sites)}")
         fixed = {name: value for name, value in {**gibbs_sites, **hmc_sites}.items() if name != site}
         start = gibbs_sites[site]
+        self._check_complete({**fixed, site: start})
         cheap = surrogate(self._run_model, site, fixed, start)
         k = cheap.capacity.shape[0]
         one_by_one = self.num_steps is None and bool(unseen_terms(self._run_model, site, fixed, start))
@@ -143,6 +146,22 @@ class _SwapAndMove:
         first = vary_like((rng_key, cheap, fixed), (code, load, excess(code, load)))
         (code, _, _), _ = jax.lax.scan(one_round, first, jax.random.split(rng_key, rounds))
         return {**gibbs_sites, site: decode(code, k).astype(start.dtype)}
+
+    def _check_complete(self, values: dict[str, Array]) -> None:
+        """Raise where a latent site has no value, as one that NumPyro enumerates."""
+        names = []
+
+        def run() -> None:
+            sites = trace(seed(substitute(self._run_model, data=values), rng_seed=0)).get_trace()
+            names.extend(name for name, s in sites.items() if s["type"] == "sample" and not s["is_observed"])
+
+        with block():
+            jax.eval_shape(run)
+        if missing := sorted(set(names) - set(values)):
+            raise ValueError(
+                f"swap_and_move needs a value of every other latent site, and has none of {missing}: an enumerated "
+                "site must be summed out in the model itself, for instance by a dist.Mixture, or be among gibbs_sites"
+            )
 
     def _run_model(self) -> Any:
         return self.model(*self.model_args, **self.model_kwargs)

@@ -128,6 +128,12 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match=r"site 'z' must be one assignment, got batch shape \(2,\)"):
         swap_and_move(batch, "z")(jax.random.key(0), {"z": jnp.stack([z, z])}, {})
 
+    def padded():
+        numpyro.sample("z", SkipAssignment(LOGITS, 2, mask=jnp.arange(N) < 5))
+
+    with pytest.raises(ValueError, match="site 'z' has a mask, which swap_and_move does not support"):
+        swap_and_move(padded, "z")(jax.random.key(0), {"z": z.at[5].set(K)}, {})
+
 
 def test_without_prior_leaves_the_rest_of_the_density():
     z, loc = jnp.array([0, 0, 1, 1, 2, 2]), jnp.array([-1.0, 0.0, 1.0])

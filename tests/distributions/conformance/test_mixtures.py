@@ -6,13 +6,13 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from tests.distributions.conformance.cases import BOTH, KEY, LOGITS, VALUE, shared
+from tests.distributions.conformance.cases import BOTH_ONE_SLOW, KEY, LOGITS, VALUE, shared
 
 OUTSIDE = np.array([0, 0, 0, 0])
 WEIGHTS = jnp.array([0.2, 0.3, 0.5])
 
 
-@BOTH
+@BOTH_ONE_SLOW
 def test_of_one_family(cls):
     """Log-probabilities by hand; draws in the support; the general mixture agrees."""
     mixing, components = dist.Categorical(WEIGHTS), shared(cls)

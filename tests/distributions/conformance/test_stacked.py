@@ -12,7 +12,7 @@ from numpyro.distributions.batch_util import promote_batch_shape
 from numpyro.infer import SVI, Predictive, TraceGraph_ELBO
 from numpyro.infer.util import log_density
 
-from gumbel_moe.distributions import GumbelMatching
+from gumbel_moe.distributions import GumbelMatching, SkipAssignment
 from tests.distributions.conformance.cases import BOTH, BOTH_ONE_SLOW, KEY, LOGITS, VALUE, shared
 
 STEPS = 3
@@ -47,7 +47,7 @@ WRAPPERS = {
 }
 
 
-@BOTH
+@BOTH_ONE_SLOW
 @pytest.mark.parametrize("wrap", WRAPPERS)
 def test_density_of_a_scanned_site(cls, wrap):
     wrapped, factor = WRAPPERS[wrap]
@@ -66,7 +66,7 @@ def test_density_of_a_scanned_site(cls, wrap):
         assert density(conditioned, {}) == pytest.approx(expected, rel=1e-5)
 
 
-@BOTH_ONE_SLOW
+@pytest.mark.parametrize("cls", [GumbelMatching, pytest.param(SkipAssignment, marks=pytest.mark.slow)])
 def test_density_of_a_scanned_site_under_jit(cls):
     """Where the stacked capacities cannot be seen to be equal."""
     density = jax.jit(lambda v: log_density(series, (cls, lambda d: d), {}, {"z": v})[0])(VALUE)
@@ -122,7 +122,7 @@ def test_svi_and_predictive_through_a_scan(cls):
     assert drawn.shape == (2, STEPS, 4)
 
 
-@BOTH
+@BOTH_ONE_SLOW
 def test_methods_of_stacked_distributions(cls):
     """Capacities that differ from problem to problem; with the batch shape as stacked, and promoted."""
     stacked = jax.vmap(lambda a, c: cls(a, c, validate_args=False))(LOGITS, CAPACITIES)
