@@ -15,11 +15,15 @@ from gumbel_moe.matching._scale import Scale, brought_near, first_scale, is_beyo
 from gumbel_moe.matching._search import search
 
 
+_MAX_ROUNDS = 32  # each tells more of the far scores apart; at the ends of the range rounding can stop that
+
+
 class _State(NamedTuple):
     scale: Scale
     plan: Plan
     gap: Array
     unsettled: Array
+    rounds: Array
 
 
 def search_levels(
@@ -29,7 +33,7 @@ def search_levels(
 
     Scores brought near are nowhere below what they were. So a plan that is the best one for them and needs none that
     was changed is the best one; the bound, from its prices, holds for the scores as they were. If it needs some, the
-    search starts again on a larger scale.
+    search starts again on a larger scale. Where that has no end within some rounds, the bound is infinite.
 
     `top` `(n,)` is the best score of every datapoint. What is not `solvable` becomes a trivial problem, so that it
     cannot hold up the loops.
@@ -53,7 +57,7 @@ def search_levels(
 
         prices, gap, following, unsettled = jax.lax.cond(cut_off | (scale.reach > 0), far_ones, none, None)
         plan = plan._replace(prices=prices / scale.unit, steps=state.plan.steps + plan.steps)
-        return _State(following, plan, gap / scale.unit, unsettled)
+        return _State(following, plan, gap / scale.unit, unsettled, state.rounds + 1)
 
     n, k = scores.shape
     nobody = jnp.zeros(k, jnp.int32)
@@ -61,9 +65,12 @@ def search_levels(
     plan = Plan(
         jnp.zeros(n, jnp.int32), nobody, jnp.zeros(k, scores.dtype), nobody, jnp.array(False), jnp.zeros((), jnp.int32)
     )
-    start = _State(first_scale(scores, top), plan, nothing, jnp.array(True))
-    end = jax.lax.while_loop(lambda state: state.unsettled, attempt, vary_like(scores, start))
-    return end.plan, end.gap
+    start = _State(first_scale(scores, top), plan, nothing, jnp.array(True), jnp.zeros((), jnp.int32))
+    end = jax.lax.while_loop(
+        lambda state: state.unsettled & (state.rounds < _MAX_ROUNDS), attempt, vary_like(scores, start)
+    )
+    # Without an end the plan stands on scores that are not the given ones: there is no bound.
+    return end.plan, jnp.where(end.unsettled, jnp.inf, end.gap)
 
 
 def _with_levels(scores: Array, top: Array, scale: Scale, plan: Plan, gap: Array) -> tuple[Array, Array]:
