@@ -14,12 +14,15 @@ from gumbel_moe.matching._rows import from_zero, own_scores, regret
 from gumbel_moe.matching._scale import Scale, brought_near, first_scale, is_beyond, next_scale, removed
 from gumbel_moe.matching._search import search
 
+_MAX_ROUNDS = 32  # each tells more of the far scores apart; at the ends of the range rounding can stop that
+
 
 class _State(NamedTuple):
     scale: Scale
     plan: Plan
     gap: Array
     unsettled: Array
+    rounds: Array
 
 
 def search_levels(
@@ -55,7 +58,7 @@ def search_levels(
             None,
         )
         plan = plan._replace(prices=plan.prices / scale.unit, steps=state.plan.steps + plan.steps)
-        return _State(following, plan, gap / scale.unit, unsettled)
+        return _State(following, plan, gap / scale.unit, unsettled, state.rounds + 1)
 
     n, k = scores.shape
     nobody = jnp.zeros(k, jnp.int32)
@@ -63,9 +66,12 @@ def search_levels(
     plan = Plan(
         jnp.zeros(n, jnp.int32), nobody, jnp.zeros(k, scores.dtype), nobody, jnp.array(False), jnp.zeros((), jnp.int32)
     )
-    start = _State(first_scale(scores, top), plan, nothing, jnp.array(True))
-    end = jax.lax.while_loop(lambda state: state.unsettled, attempt, vary_like(data, start))
-    return end.plan, end.gap
+    start = _State(first_scale(scores, top), plan, nothing, jnp.array(True), jnp.zeros((), jnp.int32))
+    end = jax.lax.while_loop(
+        lambda state: state.unsettled & (state.rounds < _MAX_ROUNDS), attempt, vary_like(data, start)
+    )
+    # Without an end the plan stands on scores that are not the given ones: there is no bound.
+    return end.plan, jnp.where(end.unsettled, jnp.inf, end.gap)
 
 
 def _with_levels(scores: Array, top: Array, scale: Scale, plan: Plan, gap: Array) -> tuple[Plan, Array]:
