@@ -29,7 +29,8 @@ class Matching(NamedTuple):
     """`(...,)` total score; `-inf` when no matching is feasible, NaN for NaN or +inf scores. A total beyond the float's
     range is infinite, of its sign; the assignment is then still -1 only where there is none."""
     gap: Array
-    """`(...,)` duality gap at `prices`, at least 0 and 0 but for rounding: the certificate of optimality."""
+    """`(...,)` duality gap at `prices`, at least 0 and 0 but for rounding: the certificate of optimality. Large or
+    infinite where scores span so much of the float's range that the search ends without a proof."""
     steps: Array
     """`(...,)` int32: sequential work done: augmenting paths, and passes over the scores or a core of them."""
 
