@@ -14,7 +14,6 @@ from gumbel_moe.matching._rows import from_zero, own_scores, regret
 from gumbel_moe.matching._scale import Scale, brought_near, first_scale, is_beyond, next_scale, removed
 from gumbel_moe.matching._search import search
 
-
 _MAX_ROUNDS = 32  # each tells more of the far scores apart; at the ends of the range rounding can stop that
 
 
