@@ -52,7 +52,8 @@ def solve_matching(scores: ArrayLike, capacity: ArrayLike, *, prices: ArrayLike 
 
     - `scores`: `(..., n, k)`; any leading axes are separate problems. `-inf` forbids an expert for a datapoint; a huge
       finite score instead, such as -1e30, costs the others no precision where it is not needed, and is used only where
-      it has to be. Integers are turned to floats, half precision to float32.
+      it has to be; then the compiled solver, which adds in double precision, tells the others apart down to 1e-16 of
+      it. Integers are turned to floats, half precision to float32.
     - `capacity`: an int, or `(k,)` ints, at least 1; `sum(capacity) >= n`.
     - `prices`: `(..., k)` or `(k,)`, where to start: those of a similar problem, such as the last training step's, save
       steps. They change the time, never the optimum (between equally good assignments they may

@@ -39,13 +39,16 @@ def forced(n, k, dtype):
     return scores, mask
 
 
-def best_total(scores, places):
+def best_total(scores, places, counted=None):
+    """Of the scores, or of `counted` at the best assignment for the scores."""
     columns = np.repeat(scores, places, axis=1).astype(np.float64)
     rows, chosen = linear_sum_assignment(columns, maximize=True)
-    return columns[rows, chosen].sum()
+    counted = scores if counted is None else counted
+    return np.repeat(counted, places, axis=1)[rows, chosen].sum(dtype=np.float64)
 
 
-def check(problems, scores, mask, places, want, masks_used=0):
+def check(problems, scores, mask, places, want, masks_used=0, adds_in_double=False):
+    """The compiled solver adds in double precision: a mask that has to be used hides what is below its last digit."""
     match = jax.tree.map(np.asarray, jax.jit(lambda s: solve_matching(s, places))(problems))
     n, k = scores.shape
     eps = np.finfo(scores.dtype).eps
@@ -58,8 +61,9 @@ def check(problems, scores, mask, places, want, masks_used=0):
         assert (np.bincount(assignment, minlength=k) <= places).all()
         used = mask[index, assignment]
         total = scores[index, assignment][~used].sum(dtype=np.float64)
-        right = used.sum() == masks_used and abs(total - want) <= 4 * n * eps
-        peak = np.abs(values[mask]).max() if masks_used else 1
+        peak = float(np.abs(values[mask]).max()) if masks_used else 1
+        hidden = np.finfo(np.float64).eps * peak if adds_in_double else 0
+        right = used.sum() == masks_used and abs(total - want) <= 4 * n * (eps + hidden)
         assert right or gap > n * eps * peak, (values[mask][0], used.sum(), total, want, gap)
         if not masks_used:
             assert right
@@ -84,8 +88,8 @@ def test_masks_that_have_to_be_used(k, solver, x64):
     needed = n // k - n // (2 * k)
     # A mask of its own size in an oracle that counts in double precision: far below the rest, no farther.
     level = np.where(mask, scores * 0 - 1e4, scores)
-    want = best_total(level, n // k) + needed * 1e4
-    check(with_masks(scores, mask), scores, mask, n // k, want, needed)
+    want = best_total(level, n // k, np.where(mask, 0, scores))
+    check(with_masks(scores, mask), scores, mask, n // k, want, needed, adds_in_double=solver == "compiled")
 
 
 @pytest.mark.slow
@@ -113,4 +117,4 @@ def test_shifted_rows(by, solver, x64):
     less = scores - scores.max(axis=1, keepdims=True)
     match = jax.jit(lambda s: solve_matching(s, n // k))(scores)
     own = np.take_along_axis(less, np.asarray(match.assignment)[:, None], 1)
-    assert own.sum(dtype=np.float64) == pytest.approx(best_total(less, n // k), abs=4 * n * np.finfo(dtype).eps * 8)
+    assert own.sum(dtype=np.float64) == pytest.approx(best_total(less, n // k), abs=float(32 * n * np.finfo(dtype).eps))
