@@ -33,7 +33,7 @@ def match_core(
     start = found._replace(undecided=jnp.full_like(found.undecided, jnp.inf))
     near = cool(core, places, start, full=spare is None, enough=jnp.where(fits, enough, jnp.inf), coldest=coldest)
     plan = rounded(core, places, spare, near.prices)
-    plan = repaired(core, plan._replace(possible=fits))
+    plan = repaired(core, plan._replace(possible=fits), full=spare is None)
     costs = residual_costs(core, plan.assignment, plan.holders > 0)
     prices, _ = lowered(costs, plan.prices)
     near = near._replace(prices=prices, passes=near.passes + plan.steps)

@@ -5,47 +5,66 @@ import jax.numpy as jnp
 from jax import Array
 
 from gumbel_moe._varying import vary_like
+from gumbel_moe.matching._rows import scatter_add, take
 
 
 def from_sources(costs: Array, is_source: Array) -> tuple[Array, Array]:
-    """Bellman-Ford from all sources at once: distances and predecessors (-1 at sources and where no path leads)."""
+    """Bellman-Ford from all sources at once: distances and predecessors (-1 at sources and where no path leads).
+
+    No cost is negative, and those from an expert to itself are 0.
+    """
     k = costs.shape[0]
     index = jnp.arange(k, dtype=jnp.int32)[:, None]
 
-    def relax(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        distance, parent, _, rounds = carry
+    def relax(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        distance, parent, _ = carry
         through = distance[:, None] + costs
-        best = jnp.min(through, axis=0)
+        best = jnp.min(through, axis=0)  # no more than the distance, as staying costs 0
         # Predecessors change on strict improvement only, so that edges of cost 0 cannot close a loop.
         better = best < distance
         parent = jnp.where(better, jnp.min(jnp.where(through <= best, index, k), axis=0), parent)
-        return jnp.minimum(best, distance), parent, jnp.any(better), rounds + 1
+        return best, parent, jnp.any(better)
 
     start = jnp.where(is_source, 0, jnp.inf).astype(costs.dtype)
-    carry = (start, jnp.full(k, -1, jnp.int32), jnp.array(True), jnp.zeros((), jnp.int32))
-    distance, parent, _, _ = jax.lax.while_loop(
-        lambda c: c[2] & (c[3] < k), relax, vary_like((costs, is_source), carry)
-    )
+    carry = (start, jnp.full(k, -1, jnp.int32), jnp.array(True))
+    distance, parent, _ = jax.lax.while_loop(lambda c: c[2], relax, vary_like((costs, is_source), carry))
     return distance, parent
 
 
-def trace(parent: Array, target: Array) -> tuple[Array, Array]:
-    """The path's first expert, and `successor[p]`: the next expert after `p`, or a value below 0 off the path."""
+def ancestors(parent: Array) -> list[Array]:
+    """The expert 1, 2, 4, ... steps back on the path to every expert, or the path's first one where it is shorter.
+
+    The last of them is the first expert of every path.
+    """
     k = parent.shape[0]
-
-    def back(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        here, successor = carry
-        return parent[here], successor.at[parent[here]].set(here)
-
-    successor = jnp.full(k, -k - 1, jnp.int32)
-    return jax.lax.while_loop(lambda c: parent[c[0]] >= 0, back, vary_like((parent, target), (target, successor)))
+    back = jnp.where(parent < 0, jnp.arange(k, dtype=jnp.int32), parent)
+    jumps = [back]
+    for _ in range(max(k - 2, 0).bit_length()):  # paths have up to k - 1 edges
+        jumps.append(take(jumps[-1], jumps[-1]))
+    return jumps
 
 
-def lowered(costs: Array, prices: Array) -> tuple[Array, Array]:
+def successors(parent: Array, jumps: list[Array], targets: Array) -> Array:
+    """The next expert after each one on the path to one of the targets, or `k` off the paths and at their ends.
+
+    `jumps` are the `ancestors`. The paths must not share an expert.
+    """
+    k = parent.shape[0]
+    on_path = scatter_add(k, targets, 1)
+    for back in jumps:
+        on_path = on_path.at[back].max(on_path, mode="promise_in_bounds", wrap_negative_indices=False)
+    before = jnp.where((on_path > 0) & (parent >= 0), parent, k)
+    index = jnp.arange(k, dtype=jnp.int32)
+    return jnp.full(k, k, jnp.int32).at[before].set(index, mode="drop", wrap_negative_indices=False)
+
+
+def lowered(costs: Array, prices: Array, most: int | None = None) -> tuple[Array, Array]:
     """Prices with `u_p <= u_j + costs[p, j]` on every edge, by lowering those that violate it, and whether they exist.
 
-    They exist when no cycle is negative: the assignment behind the costs is then the best one for its loads.
+    They exist when no cycle is negative: the assignment behind the costs is then the best one for its loads. With
+    `most` rounds, fewer than a path may have edges, that they exist can be missed.
     """
+    most = costs.shape[0] if most is None else min(most, costs.shape[0])
 
     def lower(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         prices, _, rounds = carry
@@ -53,7 +72,7 @@ def lowered(costs: Array, prices: Array) -> tuple[Array, Array]:
         return lower, jnp.any(lower < prices), rounds + 1
 
     carry = vary_like((costs, prices), (prices, jnp.array(True), jnp.zeros((), jnp.int32)))
-    prices, unsettled, _ = jax.lax.while_loop(lambda c: c[1] & (c[2] <= costs.shape[0]), lower, carry)
+    prices, unsettled, _ = jax.lax.while_loop(lambda c: c[1] & (c[2] <= most), lower, carry)
     return prices, ~unsettled
 
 

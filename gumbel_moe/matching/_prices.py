@@ -18,7 +18,6 @@ _COOLING = 4.0  # the temperature falls by this factor
 _NEAR = 6.0  # the temperature falls once the Newton step moves no price difference by more than this many `tau`
 _DAMPING = 1.5  # a step far beyond that is cut to this many `tau` times the logarithm of its length
 _MAX_PASSES = 48
-_HOPELESS_SHARE = 1 / 8  # of the datapoints in question: many, which warrants the early stop
 _SMALL = 2**17  # scores; below, rows are reduced from the side of the experts, which is faster while all fits the cache
 
 
@@ -44,21 +43,21 @@ def cool(
     full: bool,
     enough: Array | float,
     coldest: Array,
-    hopeless: Array | None = None,
 ) -> Search:
     """Follow the minimum of the smoothed dual to lower temperatures, until at most `enough` datapoints are in question.
 
     `places` `(k,)` is the room at every expert, and `full` says that all of it is needed; else prices are at least 0.
-    Stops at the temperature `coldest`, too, and where many datapoints are still in question already at `hopeless`.
+    Stops at the temperature `coldest`, too.
     """
-    n, k = scores.shape
+    k = scores.shape[1]
     places = places.astype(scores.dtype)
     total = jnp.sum(places)
     most = start.passes + _MAX_PASSES
+    own = jnp.eye(k, dtype=bool)
     rows, experts = (scores.T, 0) if scores.size <= _SMALL else (scores, 1)
 
     def evaluate(prices: Array, tau: Array) -> tuple[Array, Array]:
-        """Newton step, and the number of datapoints in question."""
+        """Newton step in multiples of `tau`, and the number of datapoints in question."""
         shifted = (rows - jnp.expand_dims(prices, 1 - experts)) / tau
         weights = jnp.exp(shifted - jnp.max(shifted, axis=experts, keepdims=True))
         probs = weights / jnp.sum(weights, axis=experts, keepdims=True)
@@ -67,9 +66,9 @@ def cool(
             probs, probs, (((1 - experts,), (1 - experts,)), ((), ())), precision=jax.lax.Precision.HIGHEST
         )
         # The curvature is a graph Laplacian; its diagonal is summed up, where a difference would lose all digits.
-        links = jnp.where(jnp.eye(k, dtype=bool), 0, both)
+        links = jnp.where(own, 0, both)
         degree = jnp.sum(links, axis=1)
-        surplus = degree + jnp.diagonal(both) - places
+        surplus = jnp.sum(both, axis=1) - places
         # Prices are only defined up to a constant, which this fixes; the small ridge covers idle experts.
         gauge = total / k**2
         if not full:
@@ -80,18 +79,17 @@ def cool(
             outside = bound[:, None] | bound
             links = jnp.where(outside, 0, links)
             gauge = jnp.where(outside, 0, gauge)
-        hessian = jnp.diag(degree + 1e-6 * total / k) - links + gauge
-        step = cho_solve(cho_factor(hessian), surplus) * tau
-        return step, jnp.sum(degree + jnp.abs(surplus)) / 2
+        hessian = jnp.where(own, degree + 1e-6 * total / k, -links) + gauge
+        return cho_solve(cho_factor(hessian), surplus), jnp.sum((degree + jnp.abs(surplus)) / 2)
 
     def advance(state: Search) -> Search:
         step, undecided = evaluate(state.prices, state.tau)
-        far = 2 * jnp.max(jnp.abs(step)) / state.tau
+        far = jnp.max(jnp.abs(2 * step))
         near = far <= _NEAR
         # The curvature of a sum of exponentials changes over a distance of tau: a longer step would overshoot.
         length = jnp.where(near, 1, jnp.minimum(1, _DAMPING * jnp.log1p(far) / far))
         usable = jnp.isfinite(far)
-        prices = jnp.where(usable, state.prices + length * step, state.prices)
+        prices = jnp.where(usable, state.prices + length * state.tau * step, state.prices)
         if not full:
             prices = jnp.maximum(prices, 0)
             prices = prices - jnp.min(prices)
@@ -99,7 +97,6 @@ def cool(
         return Search(prices, tau, undecided, jnp.where(usable, state.passes + 1, most))
 
     def unfinished(state: Search) -> Array:
-        last = coldest if hopeless is None else jnp.where(state.undecided > _HOPELESS_SHARE * n, hopeless, coldest)
-        return (state.undecided > enough) & (state.tau > last) & (state.passes < most)
+        return (state.undecided > enough) & (state.tau > coldest) & (state.passes < most)
 
     return jax.lax.while_loop(unfinished, advance, vary_like((scores, places, start), start))

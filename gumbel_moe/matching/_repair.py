@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from gumbel_moe._varying import vary_like
-from gumbel_moe.matching._paths import from_sources, trace
+from gumbel_moe.matching._paths import ancestors, from_sources, successors
 from gumbel_moe.matching._residual import residual_costs
-from gumbel_moe.matching._rows import best_expert, count, own_scores
+from gumbel_moe.matching._rows import best_expert, count, own_scores, scatter_add, take
 
 
 class Plan(NamedTuple):
@@ -61,47 +61,64 @@ def rounded(
     return Plan(assignment, holders, prices, excess, jnp.array(True), jnp.zeros((), jnp.int32))
 
 
-def repaired(scores: Array, plan: Plan) -> Plan:
-    """The plan without excess, and still optimal for its loads; at most `n + spare` chains, usually few."""
+def repaired(scores: Array, plan: Plan, *, full: bool) -> Plan:
+    """The plan without excess, and still optimal for its loads; at most `n + spare` chains, usually few.
+
+    `full`: there are no place-holders.
+    """
 
     def unfinished(plan: Plan) -> Array:
         return plan.possible & jnp.any(plan.excess > 0)
 
-    return jax.lax.while_loop(unfinished, partial(_augment, scores), vary_like((scores, plan), plan))
+    return jax.lax.while_loop(unfinished, partial(_augment, scores, full=full), vary_like((scores, plan), plan))
 
 
-def _augment(scores: Array, plan: Plan) -> Plan:
+def _augment(scores: Array, plan: Plan, *, full: bool) -> Plan:
+    """One chain from every overfull expert to the nearest expert with room, where it is nearer to no other of them.
+
+    Such chains share no expert, so all are used at once.
+    """
     k = scores.shape[1]
     assignment, holders, prices, excess, _, steps = plan
     costs = residual_costs(scores, assignment, holders > 0)
     # Non-negative but for rounding; clamped, so that ties cannot form a negative cycle.
     reduced = jnp.maximum(costs - prices[:, None] + prices, 0)
     distance, parent = from_sources(reduced, excess > 0)
-    target = jax.lax.argmin(jnp.where(excess < 0, distance, jnp.inf), 0, jnp.int32)
-    length = distance[target]
-    source, successor = trace(parent, target)
+    jumps = ancestors(parent)
+    source = jumps[-1]
+    index = jnp.arange(k, dtype=jnp.int32)
+    same = source[:, None] == index
+    to_room = jnp.where(same & (excess < 0)[:, None], distance[:, None], jnp.inf)
+    length = jnp.min(to_room, axis=0)
+    found = length < jnp.inf
+    target = jnp.where(found, jax.lax.argmin(to_room, 0, jnp.int32), source)
+    successor = successors(parent, jumps, target)
 
     # Every datapoint (or holder) at the cost of its edge can move along it: as many go at once as all edges allow.
-    onward = successor[assignment]
-    regret = own_scores(scores, assignment) - own_scores(scores, jnp.maximum(onward, 0))
-    on_path = successor >= 0
-    edge_cost = costs[jnp.arange(k), jnp.maximum(successor, 0)]
-    by_holder = on_path & (holders > 0) & (edge_cost >= 0)
-    tight = (onward >= 0) & (regret == edge_cost[assignment])
-    supply = jnp.where(by_holder, holders, jnp.zeros(k, jnp.int32).at[assignment].add(tight.astype(jnp.int32)))
-    room = jnp.minimum(excess[source], -excess[target])
-    units = jnp.minimum(room, jnp.min(jnp.where(on_path, supply, room)))
-    possible = jnp.isfinite(length) & (units > 0)
-    units = jnp.where(possible, units, 0)
+    onward = take(successor, assignment)
+    regret = own_scores(scores, assignment) - own_scores(scores, jnp.minimum(onward, k - 1))
+    on_path = successor < k
+    edge_cost = own_scores(costs, jnp.minimum(successor, k - 1))
+    eligible = (onward < k) & (regret == take(edge_cost, assignment))
+    supply = scatter_add(k, assignment, eligible.astype(jnp.int32))
+    by_holder = jnp.zeros(k, bool) if full else on_path & (holders > 0) & (edge_cost >= 0)
+    if not full:
+        supply = jnp.where(by_holder, holders, supply)
+        eligible = eligible & ~take(by_holder, assignment)
+    room = jnp.where(found, jnp.minimum(excess, -take(excess, target)), 0)
+    units = jnp.minimum(room, jnp.min(jnp.where(same & on_path[:, None], supply[:, None], room), axis=0))
+    moving = take(units, source)
 
-    eligible = tight & ~by_holder[assignment]
-    rank = jax.lax.cond(units > 1, partial(_rank_by_sorting, k=k), partial(_rank_of_first, k=k), assignment, eligible)
-    moved = jnp.where(eligible & (rank < units), onward, assignment)
-    shift = jnp.where(by_holder, units, 0)
-    holders = holders - shift + jnp.zeros_like(holders).at[successor].add(shift, mode="drop")
-    excess = excess.at[source].add(-units).at[target].add(units)
-    rise = jnp.where(possible, jnp.maximum(length - distance, 0), 0)
-    return Plan(moved, holders, prices + rise, excess, possible, steps + 1)
+    several = jnp.any(units > 1)
+    rank = jax.lax.cond(several, partial(_rank_by_sorting, k=k), partial(_rank_of_first, k=k), assignment, eligible)
+    moved = jnp.where(eligible & (rank < take(moving, assignment)), onward, assignment)
+    if not full:
+        shift = jnp.where(by_holder, moving, 0)
+        holders = holders - shift + scatter_add(k, successor, shift)
+    excess = excess - units + scatter_add(k, target, units)
+    used = jnp.sum(units > 0, dtype=jnp.int32)
+    rise = jnp.maximum(jnp.max(jnp.where(units > 0, length, 0)) - distance, 0)
+    return Plan(moved, holders, prices + rise, excess, used > 0, steps + used)
 
 
 def _rank_of_first(assignment: Array, eligible: Array, k: int) -> Array:
@@ -109,7 +126,7 @@ def _rank_of_first(assignment: Array, eligible: Array, k: int) -> Array:
     n = assignment.shape[0]
     index = jnp.arange(n, dtype=jnp.int32)
     first = jax.ops.segment_min(jnp.where(eligible, index, n), assignment, num_segments=k)
-    return jnp.where(index == first[assignment], 0, index + n)
+    return jnp.where(index == take(first, assignment), 0, index + n)
 
 
 def _rank_by_sorting(assignment: Array, eligible: Array, k: int) -> Array:
@@ -117,6 +134,6 @@ def _rank_by_sorting(assignment: Array, eligible: Array, k: int) -> Array:
     n = assignment.shape[0]
     key = jnp.where(eligible, assignment, k)
     order = jnp.argsort(key, stable=True)
-    counts = jnp.zeros(k + 1, jnp.int32).at[key].add(1)
+    counts = scatter_add(k + 1, key, 1)
     first = jnp.cumsum(counts, dtype=jnp.int32) - counts
-    return jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32) - first[key[order]])
+    return jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32) - take(first, take(key, order)))

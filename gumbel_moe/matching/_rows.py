@@ -1,5 +1,6 @@
 """Small reductions over the datapoints, in the forms that XLA runs fast on a CPU."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -17,6 +18,16 @@ def best_expert(values: Array) -> Array:
     return (-jnp.max(jnp.where(below < 0, -k, -index), axis=-1)).astype(jnp.int32)
 
 
+def take(values: Array, index: Array) -> Array:
+    """`values[index]` along the first axis for numbers that are in range: a third of indexing's program."""
+    return values.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def scatter_add(size: int, index: Array, values: Array | int) -> Array:
+    """Sums `(size,)` int32 of the values at each index; those at index `size` are left out."""
+    return jnp.zeros(size, jnp.int32).at[index].add(values, mode="drop", wrap_negative_indices=False)
+
+
 def without(values: Array, assignment: Array) -> Array:
     """The values `(n, k)` with `-inf` at every datapoint's own expert."""
     return values.at[jnp.arange(values.shape[0]), assignment].set(-jnp.inf)
@@ -24,12 +35,19 @@ def without(values: Array, assignment: Array) -> Array:
 
 def count(assignment: Array, k: int) -> Array:
     """Load `(k,)` of every expert."""
-    return jnp.zeros(k, jnp.int32).at[assignment].add(1)
+    return scatter_add(k, assignment, 1)
 
 
 def own_scores(scores: Array, assignment: Array) -> Array:
     """Score `(n,)` of every datapoint at its own expert."""
-    return jnp.take_along_axis(scores, assignment[:, None], axis=1)[:, 0]
+    own = jnp.stack([jnp.arange(scores.shape[0], dtype=jnp.int32), assignment], axis=1)
+    return jax.lax.gather(
+        scores,
+        own,
+        jax.lax.GatherDimensionNumbers(offset_dims=(), collapsed_slice_dims=(0, 1), start_index_map=(0, 1)),
+        slice_sizes=(1, 1),
+        mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+    )
 
 
 def regret(shifted: Array, assignment: Array) -> Array:

@@ -1,5 +1,7 @@
 """The whole search of one problem: cool the prices, match the core, check everybody, mend what is left."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -10,18 +12,29 @@ from gumbel_moe.matching._paths import lowered
 from gumbel_moe.matching._prices import Search, cool, start_at
 from gumbel_moe.matching._repair import Plan, repaired, rounded
 from gumbel_moe.matching._residual import residual_costs
-from gumbel_moe.matching._rows import count, from_zero, own_scores, regret
+from gumbel_moe.matching._rows import best_expert, count, from_zero, own_scores, regret
 from gumbel_moe.matching._start import COLD_START, centre_and_spread, first_temperature, plausible
-from gumbel_moe.matching._ties import break_ties
+from gumbel_moe.matching._ties import noisy, tested
 
 _CORE_ROWS = 8  # rows of the core per expert
 _CORE_WORTHWHILE = 4  # how many times smaller than the problem it has to be
 _FEW = 1 / 4  # undecided datapoints per expert at which cooling ends and paths take over
 _MANY = 4  # undecided datapoints per expert, at the lowest temperature, that are taken for ties
-_HOPELESS = 1e-3  # temperature, relative to the spread of the scores, at which many undecided are taken for ties
-_ATTEMPTS = 2  # at breaking ties: the first after a short search, the second after all that the precision allows
 _ALIKE = 16.0  # temperatures that scores taken for tied may be apart; whether they are is tested later
 _ROUNDING = 4  # scores this many units in the last place apart are the same
+
+
+class _State(NamedTuple):
+    """Between two rounds of cooling."""
+
+    found: Search  # where the search for prices stands, on the scores as they are
+    plan: Plan
+    gap: Array
+    settled: Array
+    proved: Array  # by the core: nothing is left to mend
+    core: Array  # is tried after the next round
+    untie: Array  # in the next round, by a little noise
+    tried: Array  # it was
 
 
 def search(scores: Array, far: Array, capacity: Array, spare: Array | None, prices: Array | None) -> tuple[Plan, Array]:
@@ -37,30 +50,87 @@ def search(scores: Array, far: Array, capacity: Array, spare: Array | None, pric
     if prices is not None:
         first = jnp.where(jnp.all(jnp.isfinite(prices)), plausible(scores, prices), first)
         tau = first_temperature(scores, capacity, first, spread)
+    found = start_at(first, tau)
     coldest = float(jnp.finfo(scores.dtype).eps) ** 0.85 * spread
     few = jnp.asarray(_FEW * k, scores.dtype)
     size = _CORE_ROWS * k
-    found = start_at(first, tau)
-    if n < _CORE_WORTHWHILE * size:
-        return _with_everybody(scores, capacity, spare, found, spread, few, coldest)
+    worthwhile = n >= _CORE_WORTHWHILE * size
 
-    full, hopeless = spare is None, _HOPELESS * spread
-    found = cool(scores, capacity, found, full=full, enough=size / 2, coldest=coldest, hopeless=hopeless)
-    data = (scores, capacity, found)
-    nothing = (_nobody(scores, found), jnp.zeros((), scores.dtype), jnp.array(False))
-    plan, gap, settled = jax.lax.cond(
-        found.undecided <= size,
-        lambda _: vary_like(data, _with_core(scores, capacity, spare, found, size=size, enough=few, coldest=coldest)),
-        lambda _: vary_like(data, nothing),
-        None,
-    )
-
-    def go_on(_: None) -> tuple[Plan, Array]:
+    # Each loop and branch is in the program once, with what differs between the rounds as data: it compiles faster.
+    def advance(state: _State) -> _State:
+        enough = jnp.where(state.core, size / 2, few).astype(scores.dtype)
         # In a vmapped batch this is computed for all problems: no loop may start for those that are settled.
-        before = found._replace(passes=plan.steps)
-        return _with_everybody(scores, capacity, spare, before, spread, jnp.where(settled, jnp.inf, few), coldest)
+        enough = jnp.where(state.settled, jnp.inf, enough)
+        used, near = _cooled(scores, capacity, spare, state, spread=spread, enough=enough, coldest=coldest)
+        data = (used, capacity, near)
 
-    return jax.lax.cond(settled, lambda _: vary_like(data, (plan, gap)), lambda _: vary_like(data, go_on(_)), None)
+        def with_core(_: None) -> _State:
+            plan, gap, settled = _with_core(scores, capacity, spare, near, size=size, enough=few, coldest=coldest)
+            here = near._replace(passes=plan.steps)
+            return vary_like(data, state._replace(found=here, plan=plan, gap=gap, settled=settled, proved=settled))
+
+        def decide(_: None) -> _State:
+            many = near.undecided > jnp.maximum(few, _MANY * k)
+            return vary_like(data, _decided(scores, capacity, spare, state, used, near, many=many))
+
+        if not worthwhile:
+            return decide(None)
+        after = jax.lax.cond(state.core & (near.undecided <= size), with_core, decide, None)
+        return after._replace(core=vary_like(data, jnp.array(False)))
+
+    no, nothing = jnp.array(False), jnp.zeros((), scores.dtype)
+    plan = _nobody(scores, found)
+    start = _State(found, plan, nothing, no, no, jnp.array(worthwhile), no, no)
+    data = (scores, capacity, found)
+    end = jax.lax.while_loop(lambda state: ~state.settled, advance, vary_like(data, start))
+
+    def finish(_: None) -> tuple[Plan, Array]:
+        return vary_like(data, _finished(scores, end.plan._replace(steps=end.found.passes), full=spare is None))
+
+    if not worthwhile:
+        return finish(None)
+    return jax.lax.cond(end.proved, lambda _: vary_like(data, (end.plan, end.gap)), finish, None)
+
+
+def _cooled(
+    scores: Array, capacity: Array, spare: Array | None, state: _State, *, spread: Array, enough: Array, coldest: Array
+) -> tuple[Array, Search]:
+    """The scores of this round, with noise in them where it breaks ties, and the prices found for them."""
+    untie, found = state.untie, state.found
+    without_ties, warmest, last = noisy(scores, spread)
+    used = jax.lax.cond(untie, lambda: without_ties, lambda: scores)
+    begin = jax.tree.map(
+        lambda a, b: jnp.where(untie, a, b), start_at(found.prices, warmest)._replace(passes=found.passes), found
+    )
+    coldest = jnp.where(untie, last, coldest)
+    return used, cool(used, capacity, begin, full=spare is None, enough=enough, coldest=coldest)
+
+
+def _decided(
+    scores: Array, capacity: Array, spare: Array | None, state: _State, used: Array, near: Search, *, many: Array
+) -> _State:
+    """What follows from a round: another one without ties, once, where there are `many`; else a plan.
+
+    The best assignment for scores with noise decides between the experts that are about as good at the prices found
+    without.
+    """
+    untie = state.untie
+    again = many & ~untie & ~state.tried
+    here = jax.tree.map(lambda a, b: jnp.where(untie, a, b), state.found, near)._replace(passes=near.passes)
+    data = (used, capacity, near)
+
+    def plan(_: None) -> tuple[Plan, Array]:
+        slack = jnp.where(untie, _ALIKE * here.tau, 0)
+        rough = rounded(scores, capacity, spare, here.prices, best_expert(used - near.prices), slack)
+        untested = (rough.prices, jnp.array(True))
+        prices, best = jax.lax.cond(
+            untie, lambda: vary_like(data, tested(scores, rough)), lambda: vary_like(data, untested)
+        )
+        return vary_like(data, (rough._replace(prices=prices), best))
+
+    none = (state.plan, jnp.array(False))
+    rough, settled = jax.lax.cond(again, lambda _: vary_like(data, none), plan, None)
+    return state._replace(found=here, plan=rough, settled=settled, untie=again, tried=state.tried | untie)
 
 
 def _with_core(
@@ -85,41 +155,9 @@ def _nobody(scores: Array, found: Search) -> Plan:
     return Plan(jnp.zeros(n, jnp.int32), nobody, found.prices, nobody, jnp.array(True), found.passes)
 
 
-def _with_everybody(
-    scores: Array,
-    capacity: Array,
-    spare: Array | None,
-    found: Search,
-    spread: Array,
-    enough: Array,
-    coldest: Array,
-) -> tuple[Plan, Array]:
-    """The same as `search`, from where the prices stand, on all datapoints."""
-    k = scores.shape[1]
-    data = (scores, capacity, found, enough)
-
-    def attempt(state: tuple[Search, Plan, Array, Array]) -> tuple[Search, Plan, Array, Array]:
-        stands, _, _, attempts = state
-        hopeless = jnp.where(attempts == 0, _HOPELESS * spread, coldest)
-        stands = cool(scores, capacity, stands, full=spare is None, enough=enough, coldest=coldest, hopeless=hopeless)
-        ties = stands.undecided > jnp.maximum(enough, _MANY * k)
-
-        def untie(_: None) -> tuple[Plan, Array]:
-            stop = jnp.where(ties, enough, jnp.inf)
-            tied = break_ties(scores, capacity, spare, stands, spread=spread, enough=stop, slack=_ALIKE * stands.tau)
-            return vary_like(data, tied)
-
-        def decide(_: None) -> tuple[Plan, Array]:
-            return vary_like(data, (rounded(scores, capacity, spare, stands.prices), jnp.array(True)))
-
-        plan, settled = jax.lax.cond(ties & (attempts < _ATTEMPTS), untie, decide, None)
-        stands = stands._replace(passes=stands.passes + plan.steps)
-        return stands, plan, settled, attempts + 1
-
-    first = (found, _nobody(scores, found), jnp.array(False), jnp.zeros((), jnp.int32))
-    first = vary_like(data, first)
-    closer, plan, _, _ = jax.lax.while_loop(lambda state: ~state[2], attempt, first)
-    done = repaired(scores, plan._replace(steps=closer.passes, possible=jnp.isfinite(enough)))
+def _finished(scores: Array, plan: Plan, *, full: bool) -> tuple[Plan, Array]:
+    """The plan without excess, at optimal prices, and the gap left in it."""
+    done = repaired(scores, plan, full=full)
     # Rounding piles up on the way; optimal prices satisfy `u_p <= u_j + costs[p, j]` on every edge.
     prices, _ = lowered(residual_costs(scores, done.assignment, done.holders > 0), done.prices)
     prices = from_zero(prices, done.holders)

@@ -9,7 +9,7 @@ import pytest
 
 from gumbel_moe.matching import _paths
 
-all_pairs, by_intermediates, by_squaring, from_sources, lowered, trace = (
+all_pairs, by_intermediates, by_squaring, from_sources, lowered, ancestors, successors = (
     jax.jit(f)
     for f in (
         _paths.all_pairs,
@@ -17,7 +17,8 @@ all_pairs, by_intermediates, by_squaring, from_sources, lowered, trace = (
         _paths.by_squaring,
         _paths.from_sources,
         _paths.lowered,
-        _paths.trace,
+        _paths.ancestors,
+        _paths.successors,
     )
 )
 
@@ -104,10 +105,8 @@ def walk(costs, source, successor, target):
         visited.add(here)
         onward = int(successor[here])
         length, here = length + float(costs[here, onward]), onward
-    assert int(successor[target]) < 0
-    on_path = {p for p in range(len(costs)) if successor[p] >= 0}
-    assert on_path == visited
-    return length
+    assert int(successor[target]) == len(costs)
+    return length, visited
 
 
 @pytest.mark.parametrize("k", SIZES)
@@ -122,12 +121,25 @@ def test_from_sources_and_trace(k, x64):
         tolerance = 1e-13 if x64 else 1e-5
         np.testing.assert_allclose(distance, expected, rtol=0, atol=tolerance)
         np.testing.assert_array_equal(parent < 0, is_source | np.isinf(expected))
+        jumps = ancestors(parent)
+        first = np.asarray(jumps[-1])
+        assert is_source[first[np.isfinite(expected)]].all()
+        assert (first[np.isinf(expected)] == np.flatnonzero(np.isinf(expected))).all()
         for target in np.flatnonzero(np.isfinite(expected)):
-            source, successor = trace(parent, jnp.int32(target))
-            assert is_source[int(source)]
-            assert walk(costs, int(source), np.asarray(successor), target) == pytest.approx(
-                expected[target], abs=tolerance
-            )
+            successor = np.asarray(successors(parent, jumps, jnp.full(k, target, jnp.int32)))
+            length, visited = walk(costs, first[target], successor, target)
+            assert length == pytest.approx(expected[target], abs=tolerance)
+            assert set(np.flatnonzero(successor < k)) == visited
+        # One path from every source at once, to any expert that is nearer to no other source.
+        targets = np.array([rng.choice(np.flatnonzero(first == source)) for source in first], np.int32)
+        targets = targets[first]  # the same for all that have the same source
+        successor = np.asarray(successors(parent, jumps, jnp.asarray(targets)))
+        on_paths = set()
+        for source in np.flatnonzero(is_source):
+            length, visited = walk(costs, source, successor, targets[source])
+            assert length == pytest.approx(expected[targets[source]], abs=tolerance)
+            on_paths |= visited
+        assert set(np.flatnonzero(successor < k)) == on_paths
 
 
 @pytest.mark.parametrize("k", SIZES)
@@ -136,8 +148,9 @@ def test_from_sources_along_a_chain(k):
         costs, order = chain(k, seed)
         distance, parent = from_sources(costs, jnp.arange(k) == order[0])
         assert distance[order[-1]] == k * (k - 1) / 2
-        source, successor = trace(parent, jnp.int32(order[-1]))
-        assert source == order[0]
+        jumps = ancestors(parent)
+        assert jumps[-1][order[-1]] == order[0]
+        successor = successors(parent, jumps, jnp.full(k, order[-1], jnp.int32))
         np.testing.assert_array_equal(successor[order[:-1]], order[1:])
 
 
