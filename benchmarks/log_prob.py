@@ -1,12 +1,14 @@
 """How accurate and how fast the log-probability of a matching is: against exact values, and over many keys.
 
     python -m benchmarks.log_prob [--seeds 100] [--repeats 15] [--seed 0] [--seconds 20] [--out benchmarks/results]
+    python -m benchmarks.log_prob --compile
 
 At equal logits every assignment that fills the capacities has `log P = sum_j log c_j! - log n!`: estimates from many
 keys are compared with it, and with the errors that they report. For normal logits there is no exact value, and they are
 compared with `pooled`, the logarithm of the mean of their probabilities. Sharp permutations are the hardest problems;
 there each row is ten problems. All numbers are float32, at the default number of draws. A row stops early when its keys
-have taken `--seconds`; it says how many it used. Rows of one shape share a compilation.
+have taken `--seconds`; it says how many it used. Rows of one shape share a compilation. `--compile` times nothing but
+compilations, of the value, with the gradient, and of batches of both, and writes no file.
 """
 
 import argparse
@@ -34,6 +36,7 @@ PROBLEMS = 10  # of a sharp row
 GRADIENT = (1024, 16)
 BATCH = (64, 256, 8)
 FEWEST = 10  # keys of a row, however slow
+COMPILED = ((6, 2), (6, 3), (64, 8), (1024, 16))
 
 Row = dict[str, Any]
 
@@ -162,6 +165,24 @@ def time_batch(args: argparse.Namespace) -> Row:
     return {**row, "compile_seconds": compile_seconds, "median_error": float(np.median(many(logits, assignment).error))}
 
 
+def time_compilation(n: int, k: int) -> Row:
+    """Lines of StableHLO, and seconds in which they are compiled, of the value alone and of what is made from it."""
+    logits, assignment = jnp.zeros((2, n, k), jnp.float32), jnp.stack([round_robin(n, k)] * 2)
+
+    def value(a: Array, z: Array) -> Array:
+        return matching_log_prob(a, z, n // k).value
+
+    both = jax.value_and_grad(value)
+    forms = {"value": value, "value_and_grad": both, "vmap": jax.vmap(value), "vmap_of_both": jax.vmap(both)}
+    row: Row = {"n": n, "k": k}
+    for name, form in forms.items():
+        arguments = (logits, assignment) if name.startswith("vmap") else (logits[0], assignment[0])
+        lowered = jax.jit(form).lower(*arguments)
+        row[f"{name}_lines"] = len(lowered.as_text().splitlines())
+        row[f"{name}_seconds"] = timed(lambda lowered=lowered: lowered.compile() and None)[1]
+    return row
+
+
 def show(row: Row) -> Row:
     """Print one row, and pass it on."""
     numbers = "  ".join(
@@ -179,7 +200,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=20, help=f"per row, after which it ends with {FEWEST} keys")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--compile", action="store_true", help="time compilations alone, and write nothing")
     args = parser.parse_args()
+    if args.compile:
+        for shape in COMPILED:
+            show(time_compilation(*shape))
+        return
 
     table = {
         "machine": machine(),

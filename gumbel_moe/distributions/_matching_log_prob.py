@@ -13,7 +13,7 @@ from gumbel_moe._arrays import as_array
 from gumbel_moe._batch import over_leading_axes
 from gumbel_moe._checks import check_capacity, check_logits, check_positive, check_positive_int, check_room
 from gumbel_moe._keys import check_key
-from gumbel_moe.distributions._price_integral import by_quadrature, by_sampling, price_problem
+from gumbel_moe.distributions._price_integral import by_quadrature, by_sampling, keys_for, price_problem
 
 DEFAULT_DRAWS = 512
 _BY_QUADRATURE = 3  # experts
@@ -107,18 +107,21 @@ def matching_log_prob(
     num_draws = check_positive_int("num_draws", num_draws)
     if target_error is not None:
         target_error = check_positive("target_error", target_error)
-    key = jax.random.key(0) if key is None else check_key(key)
-    return _estimate(logits, assignment, jnp.asarray(capacity), present, key, num_draws, target_error)
+    if key is not None:
+        keys = keys_for(check_key(key), num_draws)
+    else:
+        with jax.ensure_compile_time_eval():  # constants of a program, rather than a good part of it
+            keys = keys_for(jax.random.key(0), num_draws)
+    return _estimate(logits, assignment, jnp.asarray(capacity), present, keys, target_error)
 
 
-@partial(jax.jit, static_argnames=("num_draws", "target_error"))
+@partial(jax.jit, static_argnames=("target_error",))
 def _estimate(
     logits: Array,
     assignment: Array,
     capacity: Array,
     present: Array | None,
-    key: Array,
-    num_draws: int,
+    keys: tuple[Array, Array],
     target_error: float | None,
 ) -> Estimate:
     batch = jnp.broadcast_shapes(logits.shape[:-2], assignment.shape[:-1])
@@ -132,7 +135,7 @@ def _estimate(
     def one(logits: Array, assignment: Array, present: Array) -> Estimate:
         # By default accelerators keep 10 or 7 bits of a float32 factor, which costs thousandths of a nat.
         with jax.default_matmul_precision("highest"):
-            return _estimate_one(logits, assignment, present, capacity, key, num_draws, target_error)
+            return _estimate_one(logits, assignment, present, capacity, keys, target_error)
 
     if math.prod(batch) <= _LANES:
         return over_leading_axes(one, (2, 1, 1), *problems)
@@ -146,8 +149,7 @@ def _estimate_one(
     assignment: Array,
     present: Array,
     capacity: Array,
-    key: Array,
-    num_draws: int,
+    keys: tuple[Array, Array],
     target_error: float | None,
 ) -> Estimate:
     n, k = logits.shape
@@ -160,7 +162,7 @@ def _estimate_one(
     elif k <= _BY_QUADRATURE:
         value, error = by_quadrature(problem)
     else:
-        value, error = by_sampling(problem, key, num_draws, target_error)
+        value, error = by_sampling(problem, keys, target_error)
     # Each log-probability is a rounded difference, and equal ones are rounded alike; 1e-8 is what the tests vouch for.
     rounding = jnp.finfo(logits.dtype).eps * (1 + jnp.abs(jax.lax.stop_gradient(value))) + 1e-8
     error = jnp.sqrt(error**2 + rounding**2)

@@ -7,11 +7,11 @@ import pytest
 from scipy.special import gammaln
 
 from gumbel_moe.distributions import GumbelMatching, enumerate_assignments, matching_log_prob
-from gumbel_moe.distributions._price_integral import _sampling as sampling
-from gumbel_moe.distributions._price_integral import by_quadrature, by_sampling, price_problem
-from gumbel_moe.distributions._price_integral._coordinates import coordinates
-from gumbel_moe.distributions._price_integral._integrand import integrand_around
-from gumbel_moe.distributions._price_integral._proposal import laplace
+from gumbel_moe.distributions._price_integral import by_quadrature, by_sampling, keys_for, price_problem
+from gumbel_moe.distributions._price_integral._competition import laplace
+from gumbel_moe.distributions._price_integral._modes import modes
+from gumbel_moe.distributions._price_integral._precision import log_mean_and_error
+from gumbel_moe.distributions._price_integral._proposal import log_pairs
 
 SLOW = pytest.mark.slow
 
@@ -65,7 +65,7 @@ def test_sharp_logits_agree_with_quadrature(own):
     @jax.jit
     def both(logits, value):
         problem = price_problem(logits, value, capacity, jnp.ones(len(value), bool))
-        return (*by_quadrature(problem), *by_sampling(problem, jax.random.key(0), 512, None))
+        return (*by_quadrature(problem), *by_sampling(problem, keys_for(jax.random.key(0), 512), None))
 
     for seed in range(10):
         logits = jnp.asarray(rng.uniform(-50, 50, size=(6, 3)), jnp.float32)
@@ -87,17 +87,18 @@ def test_two_proposals_agree(n, k, scale):
     problem = jax.jit(price_problem)(logits, value, jnp.full(k, n // k), jnp.ones(n, bool))
 
     @jax.jit
-    def estimate(c, heavy):
-        proposal = laplace(problem, c, heavy)
-        integrand = integrand_around(problem, c.centre)
+    def estimates():
+        found, integrand = modes(problem)
         keys = jax.random.split(jax.random.key(2), 32)
-        pairs = jax.lax.map(lambda key: sampling._log_pairs(integrand, proposal, key, 64), keys)
-        return sampling._log_mean_and_error(pairs.reshape(-1))
 
-    both = coordinates(problem)
-    free, pinned = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in range(2))
-    one, one_error = estimate(free, jnp.array(False))
-    other, other_error = estimate(pinned, jnp.array(True))
+        def estimate(candidate):
+            proposal = laplace(*candidate)
+            pairs = jax.lax.map(lambda key: log_pairs(integrand, proposal, key, 64), keys)
+            return log_mean_and_error(pairs.reshape(-1))
+
+        return jax.lax.map(estimate, (found, jnp.array([False, True])))
+
+    (one, other), (one_error, other_error) = estimates()
     assert abs(one - other) < 4 * jnp.hypot(one_error, other_error)
     assert jnp.hypot(one_error, other_error) < 0.2
     default, error = matching_log_prob(logits, value, n // k)

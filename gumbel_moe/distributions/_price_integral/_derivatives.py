@@ -29,9 +29,11 @@ def probabilities(problem: PriceProblem, prices: Array) -> tuple[Array, Array]:
 
 def log_probabilities(problem: PriceProblem, prices: Array) -> tuple[Array, Array]:
     """The same before the exponential, padding included."""
-    log_probs = jax.nn.log_softmax(problem.rows - prices, axis=-1)
-    own = jnp.einsum("bij,jb,bi->", log_probs, problem.owner, problem.real, precision="highest")
-    return log_probs, own
+    shifted = problem.rows - prices
+    shifted = shifted - jax.lax.stop_gradient(jnp.max(shifted, axis=-1, keepdims=True))
+    log_probs = shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True))
+    per_block = jnp.einsum("bij,bi->bj", log_probs, problem.real, precision="highest")
+    return log_probs, jnp.sum(per_block * problem.owner.T)
 
 
 def minor(rates: Array, kept: Array) -> Array:
@@ -53,24 +55,28 @@ def expand(problem: PriceProblem, prices: Array) -> Expansion:
     probs, own = probabilities(problem, prices)
     flat = probs.reshape(-1, k)
     mean = jnp.sum(flat, axis=0)
-    cross = _matmul(flat.T, flat)
     rates = _matmul(problem.owner, jnp.sum(probs, axis=1))
-    kept = ~problem.pinned
-    inside = kept[:, None] & kept
-    laplacian = minor(rates, kept)
-    inverse = jnp.where(inside, jnp.linalg.inv(laplacian), 0)
+    inverse, log_det = _inverse(rates, ~problem.pinned)
     # Row i of `pull` is the inverse's column of its expert, times p[i]: the datapoint's part in d log det.
-    pull = _matmul(problem.owner.T, inverse.T)[:, None, :] * probs
-    total = jnp.sum(pull, axis=-1)
-    pull, total = pull.reshape(-1, k), total.reshape(-1, 1)
+    pull = (_matmul(problem.owner.T, inverse.T)[:, None, :] * probs).reshape(-1, k)
+    total = jnp.sum(pull, axis=-1, keepdims=True) * flat
+    pulled, along = jnp.sum(pull, axis=0), jnp.sum(total, axis=0)
     mixed = _matmul(pull.T, flat)
-    along = jnp.sum(total * flat, axis=0)
-    bend = jnp.diag(jnp.sum(pull, axis=0) - along) - mixed - mixed.T + 2 * _matmul(flat.T, total * flat)
+    bend = jnp.diag(pulled - along) - mixed - mixed.T + 2 * _matmul(flat.T, total)
     return Expansion(
-        value=jnp.linalg.slogdet(laplacian)[1] + own,
-        gradient=mean - problem.load + jnp.sum(pull, axis=0) - along,
-        hessian=cross - jnp.diag(mean) - bend - _squared(problem, probs, rates, inverse),
+        value=log_det + own,
+        gradient=mean - problem.load + pulled - along,
+        hessian=_matmul(flat.T, flat) - jnp.diag(mean) - bend - _squared(problem, probs, rates, inverse),
     )
+
+
+def _inverse(rates: Array, kept: Array) -> tuple[Array, Array]:
+    """That of `minor(rates, kept)`, 0 for experts that are not kept, and the logarithm of the determinant."""
+    factors, _, order = jax.lax.linalg.lu(minor(rates, kept))
+    eye = jnp.eye(rates.shape[0], dtype=rates.dtype)
+    left = jax.lax.linalg.triangular_solve(factors, eye[order], left_side=True, lower=True, unit_diagonal=True)
+    inverse = jax.lax.linalg.triangular_solve(factors, left, left_side=True, lower=False)
+    return jnp.where(kept[:, None] & kept, inverse, 0), jnp.sum(jnp.log(jnp.abs(jnp.diagonal(factors))))
 
 
 def _squared(problem: PriceProblem, probs: Array, rates: Array, inverse: Array) -> Array:

@@ -9,7 +9,7 @@ from jax import Array
 from gumbel_moe.distributions._price_integral._derivatives import log_probabilities, minor, probabilities
 from gumbel_moe.distributions._price_integral._problem import BARRED, PriceProblem
 
-_SMALL = 2048  # entries of the logits up to which the many are done one by one
+SMALL = 2048  # entries of the logits up to which the many are done one by one
 _ELIMINATED = 4  # experts up to which the determinant is computed without any subtraction
 
 
@@ -35,7 +35,7 @@ def log_integrand(integrand: Integrand, shift: Array) -> Array:
     which can be spread more widely than that, is computed directly.
     """
     problem, centre, probs, own = integrand
-    if probs.size <= _SMALL:
+    if probs.size <= SMALL:
         return jax.vmap(lambda step: log_integrand_at(problem, centre + step))(shift)
     draws, k = shift.shape
     least = jnp.min(shift, axis=1, keepdims=True)

@@ -1,7 +1,7 @@
 """A maximum by Newton's method, damped where the function is not concave or the step does not improve it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,35 +18,51 @@ _MAX_EVALUATIONS = 80
 class _State(NamedTuple):
     point: Array
     here: Expansion
+    beside: Any
     damping: Array
     gain: Array
     evaluations: Array
 
 
-def maximise(function: Callable[[Array], Expansion], start: Array) -> tuple[Array, Expansion]:
-    """A local maximum close to `start` `(d,)`, and the function's expansion there.
+def nothing_yet(start: Array) -> Expansion:
+    """An expansion at `start` `(d,)` that any other one is better than, and from which no step leads away."""
+    return Expansion(jnp.full_like(start[0], -jnp.inf), jnp.zeros_like(start), -jnp.diag(jnp.ones_like(start)))
 
-    In `jax.shard_map`, `start` has to vary over every axis of the mesh over which what `function` closes over does.
+
+def maximise(
+    function: Callable[[Array], tuple[Expansion, Any]], start: Array, beside: Any
+) -> tuple[Array, Expansion, Any]:
+    """A local maximum close to `start` `(d,)`, and what the function returns there.
+
+    That is its expansion, and something beside, which is `beside` until there is a better point than none. In
+    `jax.shard_map`, `start` has to vary over every axis of the mesh over which what `function` closes over does.
     """
     eye = jnp.eye(start.shape[0], dtype=start.dtype)
 
     def advance(state: _State) -> _State:
-        factor = jnp.linalg.cholesky(state.damping * eye - state.here.hessian)
-        step = jax.scipy.linalg.cho_solve((factor, True), state.here.gradient)
+        curvature = state.damping * eye - state.here.hessian
+        factor = jax.lax.linalg.cholesky(curvature)
+        step = state.here.gradient[:, None]
+        for transposed in (False, True):
+            step = jax.lax.linalg.triangular_solve(factor, step, left_side=True, lower=True, transpose_a=transposed)
+        step = step[:, 0]
         step = step * jnp.minimum(1, _LONGEST / jnp.maximum(jnp.max(jnp.abs(step)), 1e-30))
         definite = jnp.all(jnp.isfinite(step))
         point = state.point + jnp.where(definite, step, 0)
-        there = function(point)
+        there, beside = function(point)
         # Rounding of the value must not turn a good step down.
         slack = 8 * jnp.finfo(start.dtype).eps * jnp.abs(there.value)
         better = definite & (there.value + slack >= state.here.value) & jnp.isfinite(there.value)
-        point, here = jax.tree.map(
-            lambda new, old: jnp.where(better, new, old), (point, there), (state.point, state.here)
+        point, here, beside = jax.tree.map(
+            lambda new, old: jnp.where(better, new, old),
+            (point, there, beside),
+            (state.point, state.here, state.beside),
         )
         eased = jnp.where(state.damping > 1e-4, state.damping / 10, 0)
         return _State(
             point=point,
             here=here,
+            beside=beside,
             damping=jnp.where(better, eased, jnp.maximum(10 * state.damping, 1e-3)),
             gain=jnp.where(better & (state.evaluations > 0), jnp.abs(jnp.sum(step * state.here.gradient)), state.gain),
             evaluations=state.evaluations + 1,
@@ -58,10 +74,11 @@ def maximise(function: Callable[[Array], Expansion], start: Array) -> tuple[Arra
 
     first = _State(
         point=start,
-        here=Expansion(jnp.full((), -jnp.inf, start.dtype), jnp.zeros_like(start), -eye),  # the first step is none
+        here=nothing_yet(start),  # the first step is none
+        beside=beside,
         damping=jnp.zeros((), start.dtype),
         gain=jnp.full((), jnp.inf, start.dtype),
         evaluations=jnp.zeros((), jnp.int32),
     )
     last = jax.lax.while_loop(unfinished, advance, vary_like(start, first))
-    return last.point, last.here
+    return last.point, last.here, last.beside

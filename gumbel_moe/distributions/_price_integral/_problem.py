@@ -57,8 +57,10 @@ def price_problem(logits: Array, assignment: Array, capacity: Array, present: Ar
     has_free = jnp.any(linked & free, axis=1)
     pinned = free | (~has_free & (jnp.argmax(linked, axis=1) == experts))
     within = usable & linked[jnp.minimum(expert, k - 1)]
-    inner = centred(jnp.where(within, logits, -jnp.inf))
-    log_probs = jax.nn.log_softmax(jnp.where(within, inner, BARRED), axis=1)
+    inner = jnp.where(within, centred(jnp.where(within, logits, -jnp.inf)), BARRED)
+    # The largest is 0, and needs not be taken off again; absent datapoints may have none.
+    total = jnp.sum(jnp.exp(inner), axis=1, keepdims=True)
+    log_probs = inner - jnp.log(jnp.where(total > 0, total, 1))
     index, owner = _blocks(expert, load)
     real = (index < n).astype(logits.dtype)
     rows = jnp.take(log_probs, index, axis=0, mode="clip")
@@ -79,9 +81,12 @@ def _components(usable: Array, expert: Array, free: Array) -> Array:
     k = usable.shape[1]
     member = (expert[:, None] == jnp.arange(k, dtype=jnp.int32)).astype(jnp.float32)
     reach = (member.T @ usable.astype(jnp.float32) > 0) | free[:, None] | jnp.eye(k, dtype=bool)
-    for _ in range(max(1, (k - 1).bit_length())):
+
+    def square(_: int, reach: Array) -> Array:
         step = reach.astype(jnp.float32)
-        reach = step @ step > 0
+        return step @ step > 0
+
+    reach = jax.lax.fori_loop(0, max(1, (k - 1).bit_length()), square, reach)
     return reach & reach.T
 
 
@@ -92,13 +97,14 @@ def _blocks(expert: Array, load: Array) -> tuple[Array, Array]:
     number = -(-n // size) + k
     order = jnp.argsort(expert, stable=True).astype(jnp.int32)
     needed = -(-load // size)
-    last = jnp.cumsum(needed, dtype=jnp.int32)
+    # Sums up to each expert, and searches in them, over all pairs: `k` is small, and the program of this is, too.
+    earlier = jnp.tri(k, k, -1, dtype=bool)
+    first, start = jnp.sum(jnp.where(earlier[None], jnp.stack([needed, load])[:, None], 0), axis=2, dtype=jnp.int32)
     block = jnp.arange(number, dtype=jnp.int32)
-    owner = jnp.searchsorted(last, block, side="right").astype(jnp.int32)
+    owner = jnp.sum(block[:, None] >= first + needed, axis=1, dtype=jnp.int32)
     known = jnp.minimum(owner, k - 1)
-    within = (block - (last - needed)[known])[:, None] * size + jnp.arange(size, dtype=jnp.int32)
+    within = (block - first[known])[:, None] * size + jnp.arange(size, dtype=jnp.int32)
     valid = (owner < k)[:, None] & (within < load[known][:, None])
-    start = (jnp.cumsum(load, dtype=jnp.int32) - load)[known][:, None]
-    position = jnp.where(valid, start + within, 0)
+    position = jnp.where(valid, start[known][:, None] + within, 0)
     index = jnp.where(valid, order[position], n)
     return index, owner

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from gumbel_moe._varying import vary_like
-from gumbel_moe.distributions._price_integral._coordinates import starting_point, triangular_basis
+from gumbel_moe.distributions._price_integral._coordinates import triangular_basis
 from gumbel_moe.distributions._price_integral._integrand import log_integrand_at
+from gumbel_moe.distributions._price_integral._modes import starting_point
 from gumbel_moe.distributions._price_integral._problem import PriceProblem
 
 _COARSE = {1: 64, 2: 24}  # nodes per axis while the box is fitted
