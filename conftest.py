@@ -15,6 +15,17 @@ if version("jaxlib").startswith("0.10."):  # an unknown flag ends the process
     # XLA's older code generator compiles in two thirds of the newer one's time; `XLA_FLAGS= pytest` tests with that.
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
+# What is compiled once is kept, for other tests, the programs that they start, and the next run; `--cache-clear` forgets it.
+_COMPILED = {
+    "jax_compilation_cache_dir": str(Path(__file__).parent / ".pytest_cache" / "d" / "jax"),
+    "jax_compilation_cache_max_size": 2**30,  # bytes; with a limit, processes take turns
+    "jax_persistent_cache_min_compile_time_secs": 0.3,
+}
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    for name, value in _COMPILED.items():
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
+
 _OPTIMISED = ("tests/matching/", "tests/estimators/")
 _MAPS = Path("/proc/self/maps")
 _MANY_MAPS = 25_000
