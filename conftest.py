@@ -15,7 +15,7 @@ if version("jaxlib").startswith("0.10."):  # an unknown flag ends the process
     # XLA's older code generator compiles in two thirds of the newer one's time; `XLA_FLAGS= pytest` tests with that.
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
-# What is compiled once is kept, for other tests, the programs that they start, and the next run; `--cache-clear` forgets it.
+# What is compiled once is kept for other tests, programs that they start, and the next run; `--cache-clear` forgets it.
 _COMPILED = {
     "jax_compilation_cache_dir": str(Path(__file__).parent / ".pytest_cache" / "d" / "jax"),
     "jax_compilation_cache_max_size": 2**30,  # bytes; with a limit, processes take turns

@@ -12,8 +12,8 @@ from gumbel_moe.matching import solve_matching
 from gumbel_moe.matching._prices import _MAX_PASSES
 from tests.matching import large_problems, problems
 
-# A first search; its continuation in the core, which may be in vain, and then with everybody before and after the attempt
-# at breaking ties; the search with noise of that.
+# A first search; its continuation in the core, which may be in vain, and then with everybody before and after the
+# attempt at breaking ties; the search with noise of that.
 MOST_SEARCHES = 1 + 1 + 2 + 1
 
 
