@@ -13,20 +13,7 @@ from gumbel_moe.distributions import GumbelMatching, matching_log_prob
 from gumbel_moe.distributions._gumbel_noise import gumbel_noise
 from gumbel_moe.estimators import score_function_loss
 from gumbel_moe.matching import solve_matching
-from gumbel_moe.routing import (
-    BaseRouter,
-    ExpertChoiceRouter,
-    GumbelMatchingRouter,
-    IndependentRouter,
-    LossFreeRouter,
-    QuantileBalancingRouter,
-    Routing,
-    SinkhornRouter,
-    SkipRouter,
-    SwitchRouter,
-    combine,
-    dispatch,
-)
+from gumbel_moe.routing import ROUTERS, GumbelMatchingRouter, Routing, SkipRouter, combine, dispatch, make_router
 
 PATIENCE = 1.0  # seconds: what would take longer is repeated less often
 
@@ -68,18 +55,8 @@ def programs(n: int, k: int, layer: Layer, seed: int) -> dict[str, Program]:
 
 
 def routers(capacity: int) -> dict[str, Callable[..., Any]]:
-    """Every router, at equal capacities."""
-    return {
-        "independent": IndependentRouter(),
-        "skip": SkipRouter(capacity),
-        "gumbel_matching": GumbelMatchingRouter(capacity),
-        "switch": SwitchRouter(capacity),
-        "base": BaseRouter(capacity),
-        "sinkhorn": SinkhornRouter(capacity),
-        "expert_choice": ExpertChoiceRouter(capacity),
-        "loss_free": LossFreeRouter(capacity),
-        "quantile": QuantileBalancingRouter(capacity),
-    }
+    """Every router, at equal capacities; without its weights one takes no other time."""
+    return {name: make_router(name, capacity) for name, entry in ROUTERS.items() if entry.kind != "uncorrected"}
 
 
 def steps(n: int, k: int, layer: Layer, seed: int) -> dict[str, Program]:

@@ -40,17 +40,11 @@ def programs(n: int, k: int) -> Iterator[tuple[str, Callable[..., Any], tuple[An
         yield f"the same with its gradient, {experts} experts", jax.value_and_grad(log_prob), few
     yield "SkipAssignment.sample", lambda a, key: SkipAssignment(a, capacity).sample(key), (logits, key)
     yield "SkipAssignment.log_prob", lambda a, z: SkipAssignment(a, capacity).log_prob(z), (logits, assigned)
-    routers = [
-        routing.IndependentRouter(),
-        routing.SkipRouter(capacity),
-        routing.GumbelMatchingRouter(capacity),
-        routing.SwitchRouter(capacity),
-        routing.BaseRouter(capacity),
-        routing.SinkhornRouter(capacity),
-        routing.ExpertChoiceRouter(capacity),
-    ]
-    for router in routers:
-        yield type(router).__name__, router, (key, logits)
+    for name, entry in routing.ROUTERS.items():
+        if entry.kind != "uncorrected":
+            router = routing.make_router(name, capacity)
+            state = (router.init(k),) if entry.stateful else ()
+            yield type(router).__name__, router, (key, logits, *state)
     switch = routing.SwitchRouter(capacity)
     yield "dispatch", lambda x, a, key: routing.dispatch(x, switch(key, a), capacity), (tokens, logits, key)
     outputs = jnp.zeros((k, capacity, 8))

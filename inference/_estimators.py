@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from numpyro.infer import TraceGraph_ELBO
 from numpyro.infer.elbo import ELBO
 
 from gumbel_moe.estimators import AssignmentELBO
-from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, SkipRouter
+from gumbel_moe.routing import make_router
 from models import latent_routing as lr
 
 
@@ -52,34 +51,29 @@ def capacity_of(factor: float, n: int, k: int) -> int:
     return math.ceil(factor * n / k)
 
 
-def _routed(router: Callable, n: int, k: int, particles: int) -> ELBO:
-    return AssignmentELBO({"z": router(n, k)}, particles)
+def _routed(router: str, factor: float | None = None) -> Callable[[int, int, int], ELBO]:
+    """A loss whose draws are those of a router, with room for everybody where no factor is given."""
 
+    def make(n: int, k: int, particles: int) -> ELBO:
+        places = n if factor is None else capacity_of(factor, n, k)
+        return AssignmentELBO({"z": make_router(router, places)}, particles, allow_biased=True)
 
-def _limited(cls: Any, factor: float, corrected: bool = True) -> Callable:
-    """A loss whose draws are those of a router with a capacity."""
-
-    def router(n: int, k: int) -> Callable:
-        made = cls(capacity_of(factor, n, k), corrected=corrected)
-        # As a plain function, since the ELBO refuses routers that it knows to be biased.
-        return made if corrected else lambda key, logits: made(key, logits)
-
-    return partial(_routed, router)
+    return make
 
 
 _ALL = [
     Estimator("marginal", "reference", lambda n, k, particles: MarginalLikelihood(), enumerates=True),
-    Estimator("enumerated", "reference", partial(_routed, lambda n, k: IndependentRouter()), enumerates=True),
+    Estimator("enumerated", "reference", _routed("independent"), enumerates=True),
     Estimator("trace_graph", "reference", lambda n, k, particles: TraceGraph_ELBO(particles)),
-    Estimator("independent", "weighted", partial(_routed, lambda n, k: IndependentRouter())),
+    Estimator("independent", "weighted", _routed("independent")),
     # With room for everybody the skip process is independent draws, and these are not shared out among the experts.
-    Estimator("skip_no_limit", "weighted", partial(_routed, lambda n, k: SkipRouter(n))),
-    Estimator("skip_1.25", "weighted", _limited(SkipRouter, 1.25), 1.25),
-    Estimator("skip_1.00", "weighted", _limited(SkipRouter, 1.0), 1.0),
-    Estimator("matching_1.25", "weighted", _limited(GumbelMatchingRouter, 1.25), 1.25),
-    Estimator("matching_1.00", "weighted", _limited(GumbelMatchingRouter, 1.0), 1.0),
-    Estimator("skip_1.00_uncorrected", "uncorrected", _limited(SkipRouter, 1.0, False), 1.0),
-    Estimator("matching_1.00_uncorrected", "uncorrected", _limited(GumbelMatchingRouter, 1.0, False), 1.0),
+    Estimator("skip_no_limit", "weighted", _routed("skip")),
+    Estimator("skip_1.25", "weighted", _routed("skip", 1.25), 1.25),
+    Estimator("skip_1.00", "weighted", _routed("skip", 1.0), 1.0),
+    Estimator("matching_1.25", "weighted", _routed("gumbel_matching", 1.25), 1.25),
+    Estimator("matching_1.00", "weighted", _routed("gumbel_matching", 1.0), 1.0),
+    Estimator("skip_1.00_uncorrected", "uncorrected", _routed("skip_uncorrected", 1.0), 1.0),
+    Estimator("matching_1.00_uncorrected", "uncorrected", _routed("gumbel_matching_uncorrected", 1.0), 1.0),
 ]
 
 ESTIMATORS = {estimator.name: estimator for estimator in _ALL}

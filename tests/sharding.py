@@ -13,19 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment
 from gumbel_moe.matching import exchange_distances, solve_matching
-from gumbel_moe.routing import (
-    BaseRouter,
-    ExpertChoiceRouter,
-    GumbelMatchingRouter,
-    IndependentRouter,
-    LossFreeRouter,
-    QuantileBalancingRouter,
-    SinkhornRouter,
-    SkipRouter,
-    SwitchRouter,
-    combine,
-    dispatch,
-)
+from gumbel_moe.routing import ROUTERS, ExpertChoiceRouter, SwitchRouter, combine, dispatch, make_router
 
 DEVICES, N, K, CAPACITY = 8, 8, 3, 3
 KEY = jax.random.key(1)
@@ -38,17 +26,6 @@ def there_and_back(router, logits):
     return combine(dispatch(logits, routing, N), routing)
 
 
-ROUTERS = [
-    BaseRouter(CAPACITY),
-    ExpertChoiceRouter(CAPACITY),
-    GumbelMatchingRouter(CAPACITY),
-    IndependentRouter(),
-    LossFreeRouter(CAPACITY),
-    QuantileBalancingRouter(CAPACITY),
-    SinkhornRouter(CAPACITY),
-    SkipRouter(CAPACITY),
-    SwitchRouter(CAPACITY),
-]
 # Functions of one batch of logits `(N, K)`, and of an assignment where they take two arguments.
 FUNCTIONS = {
     "solve_matching": lambda a: solve_matching(a, CAPACITY)[:3],
@@ -59,7 +36,7 @@ FUNCTIONS = {
     "SkipAssignment.log_prob": (lambda a, z: SkipAssignment(a, CAPACITY).log_prob(z)),
     "dispatch, combine": partial(there_and_back, SwitchRouter(CAPACITY)),
     "dispatch, combine of expert choice": partial(there_and_back, ExpertChoiceRouter(CAPACITY)),
-    **{type(router).__name__: partial(router, KEY) for router in ROUTERS},
+    **{name: partial(make_router(name, CAPACITY), KEY) for name in ROUTERS},
 }
 TAKES_VALUE = {"exchange_distances", "GumbelMatching.log_prob", "SkipAssignment.log_prob"}
 
@@ -106,7 +83,7 @@ WAYS = {
 CORE = [
     ("solve_matching", "shard_map"),
     ("solve_matching", "rows, Auto"),
-    ("SkipRouter", "batches, Explicit"),
+    ("skip", "batches, Explicit"),
     ("dispatch, combine", "rows, Explicit"),
 ]
 

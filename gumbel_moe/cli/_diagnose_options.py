@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gumbel_moe._router_table import ROUTERS, names
 from gumbel_moe.cli._parser import add_router, places, rate, scale, whole
 
-PROCESSES = ("skip", "gumbel_matching")
-"""Routers that draw under a capacity, with importance weights that can be left out."""
-WEIGHTED = ("independent", *PROCESSES)
+WEIGHTED = names("weighted")
 """Routers that draw."""
-GATED = ("switch", "base", "sinkhorn", "loss_free", "quantile_balancing")
+PROCESSES = tuple(name for name in WEIGHTED if ROUTERS[name].limited)
+"""Routers that draw under a capacity, with importance weights that can be left out."""
+GATED = names("biased", one_expert=True)
 """Routers that multiply outputs by a gate: biased by design."""
 
 _ABOUT = """\

@@ -11,35 +11,12 @@ from gumbel_moe.cli._capacity import Capacity
 from gumbel_moe.cli._diagnose_options import GATED
 from gumbel_moe.cli._mixture import RandomMixture
 from gumbel_moe.estimators import score_function_loss
-from gumbel_moe.routing import (
-    BaseRouter,
-    GumbelMatchingRouter,
-    IndependentRouter,
-    LossFreeRouter,
-    QuantileBalancingRouter,
-    Routing,
-    SinkhornRouter,
-    SkipRouter,
-    SwitchRouter,
-)
-
-Router = Callable[[Array, Array], Routing]
-
-_PROCESSES = {"skip": SkipRouter, "gumbel_matching": GumbelMatchingRouter}
-_OTHERS = {
-    "switch": SwitchRouter,
-    "base": BaseRouter,
-    "sinkhorn": SinkhornRouter,
-    "loss_free": LossFreeRouter,
-    "quantile_balancing": QuantileBalancingRouter,
-}
+from gumbel_moe.routing import Router, make_router
 
 
 def router_of(name: str, capacity: Capacity, corrected: bool) -> Router:
     """The router of that name; `corrected` is for those that draw under a capacity."""
-    if name in _PROCESSES:
-        return _PROCESSES[name](capacity, corrected=corrected)
-    return IndependentRouter() if name == "independent" else _OTHERS[name](capacity)
+    return make_router(name if corrected else f"{name}_uncorrected", capacity)
 
 
 def estimator(mixture: RandomMixture, name: str, router: Router) -> Callable[[Array], Any]:

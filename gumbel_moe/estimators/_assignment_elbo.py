@@ -16,7 +16,6 @@ from gumbel_moe.estimators._baselines import leave_one_out
 from gumbel_moe.estimators._routed_guide import Drawn, RoutedGuide, Router, is_masked, shareable
 from gumbel_moe.estimators._stratified import stratified_baseline
 from gumbel_moe.estimators._surrogate import gradient_only
-from gumbel_moe.routing import GumbelMatchingRouter, SkipRouter
 
 
 class AssignmentELBO(ELBO):
@@ -45,6 +44,7 @@ class AssignmentELBO(ELBO):
       masked.
     - `num_particles`: independent draws of all sites.
     - `vectorize_particles`: as for NumPyro's other ELBOs; False runs them one after the other.
+    - `allow_biased`: True takes routers that say of themselves that they are not `weighted`, for comparison.
 
     Use it as the `loss` of `numpyro.infer.SVI`. The other latent sites must be reparameterised. Under a plate that is
     subsampled, `n` is the size of the subsample.
@@ -60,7 +60,7 @@ class AssignmentELBO(ELBO):
     and the model does not; a term that depends on it but is outside its plate, or that depends on two routed sites;
     another latent site without a reparameterised sampler. That a likelihood *inside* the plate reads only its own
     datapoint's assignment is what a plate promises, and is not checked. When it is made: `ValueError` for no routers,
-    routers without correction weights, and `num_particles` below 1; `TypeError` for a router that cannot be called.
+    routers that are not `weighted`, and `num_particles` below 1; `TypeError` for a router that cannot be called.
 
     ```python
     >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
@@ -98,13 +98,15 @@ class AssignmentELBO(ELBO):
         routers: Mapping[str, Router],
         num_particles: int = 1,
         vectorize_particles: bool | Callable = True,
+        *,
+        allow_biased: bool = False,
     ) -> None:
         if not routers:
             raise ValueError("routers must name at least one assignment site, got none")
         for name, router in routers.items():
             if not callable(router):
                 raise TypeError(f"the router of site {name!r} must be callable, got {router!r}")
-            if isinstance(router, SkipRouter | GumbelMatchingRouter) and not router.corrected:
+            if not (allow_biased or getattr(router, "weighted", True)):
                 raise ValueError(f"the router of site {name!r} has no correction weights: {router!r} is biased")
         if num_particles < 1:
             raise ValueError(f"num_particles must be at least 1, got {num_particles}")

@@ -1,5 +1,6 @@
 """Routers: logits to the experts of a batch, weighted or gated, and buffers that take datapoints there and back."""
 
+from gumbel_moe._router_table import ROUTERS, RouterEntry
 from gumbel_moe.routing._balance_loss import load_balancing_loss
 from gumbel_moe.routing._base import BaseRouter
 from gumbel_moe.routing._capacity_for import capacity_for
@@ -8,6 +9,7 @@ from gumbel_moe.routing._expert_choice import ExpertChoiceRouter
 from gumbel_moe.routing._gumbel_matching import GumbelMatchingRouter
 from gumbel_moe.routing._independent import IndependentRouter
 from gumbel_moe.routing._loss_free import LossFreeRouter
+from gumbel_moe.routing._make import Router, make_router
 from gumbel_moe.routing._one_batch import as_one_batch
 from gumbel_moe.routing._quantile import QuantileBalancingRouter
 from gumbel_moe.routing._record import ExpertChoiceRouting, Routing, load
@@ -16,6 +18,7 @@ from gumbel_moe.routing._skip import SkipRouter
 from gumbel_moe.routing._switch import SwitchRouter
 
 __all__ = [
+    "ROUTERS",
     "BaseRouter",
     "ExpertChoiceRouter",
     "ExpertChoiceRouting",
@@ -23,6 +26,8 @@ __all__ = [
     "IndependentRouter",
     "LossFreeRouter",
     "QuantileBalancingRouter",
+    "Router",
+    "RouterEntry",
     "Routing",
     "SinkhornRouter",
     "SkipRouter",
@@ -33,4 +38,5 @@ __all__ = [
     "dispatch",
     "load",
     "load_balancing_loss",
+    "make_router",
 ]

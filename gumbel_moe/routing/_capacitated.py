@@ -18,6 +18,11 @@ class CapacitatedRouter:
 
     capacity: int | Sequence[int]
 
+    @property
+    def weighted(self) -> bool:
+        """Whether the draws come with importance weights; those of most are not draws."""
+        return False
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "capacity", _fixed(self.capacity))
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,8 @@ class ExpertChoiceRouter:
 
     Reference: Y. Zhou et al., *Mixture-of-Experts with Expert Choice Routing*, arXiv 2202.09368 (2022), section 3.2.
     """
+
+    weighted: ClassVar[bool] = False
 
     capacity: int
 

@@ -57,6 +57,11 @@ class GumbelMatchingRouter(CapacitatedRouter):
 
     corrected: bool = True
 
+    @property
+    def weighted(self) -> bool:
+        """Whether the draws are `corrected` by importance weights."""
+        return self.corrected
+
     def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""
         logits, present = check_logits(logits, mask, exact_rank=2)

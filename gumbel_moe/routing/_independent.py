@@ -1,6 +1,7 @@
 """Independent draws: no capacity, weight 1."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,8 @@ class IndependentRouter:
 
     ```
     """
+
+    weighted: ClassVar[bool] = True
 
     def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""

@@ -15,6 +15,10 @@ from gumbel_moe._checks import check_logits
 class _OneBatch:
     router: Callable[..., Any]
 
+    @property
+    def weighted(self) -> bool:
+        return getattr(self.router, "weighted", True)
+
     def __call__(self, key: Array, logits: ArrayLike, *state: Any, mask: ArrayLike | None = None) -> Any:
         logits, present = check_logits(logits, mask)
         flat = logits.reshape(-1, logits.shape[-1])

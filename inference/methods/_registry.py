@@ -1,38 +1,41 @@
 """The methods by name."""
 
 from functools import partial
+from typing import Any
 
-from gumbel_moe.routing import (
-    BaseRouter,
-    GumbelMatchingRouter,
-    IndependentRouter,
-    LossFreeRouter,
-    QuantileBalancingRouter,
-    SinkhornRouter,
-    SkipRouter,
-    SwitchRouter,
-)
+from gumbel_moe.routing import ROUTERS, make_router
 from inference.methods._drawn import UncorrectedMethod, WeightedMethod
 from inference.methods._gated import BiasedScoreMethod, ExpertChoiceMethod, GatedMethod, best, best_by_sigmoid
 from inference.methods._method import Method
 
 _BEST = "gate (softmax) times output of the best expert, nobody dropped"
 _BEST_SIGMOID = "gate (sigmoid) times output of the best expert, nobody dropped"
+_GATED: dict[str, dict[str, Any]] = {
+    "switch": {"own_way": _BEST, "at_test": best, "balancing": 0.01},
+    "base": {"own_way": _BEST_SIGMOID, "at_test": best_by_sigmoid},
+    "sinkhorn": {"own_way": _BEST, "at_test": best},
+}
 
-_ALL = (
-    WeightedMethod("independent", make_router=lambda capacity: IndependentRouter(), limited=False),
-    WeightedMethod("skip", make_router=SkipRouter),
-    WeightedMethod("gumbel_matching", make_router=GumbelMatchingRouter),
-    UncorrectedMethod("skip_uncorrected", make_router=partial(SkipRouter, corrected=False)),
-    UncorrectedMethod("gumbel_matching_uncorrected", make_router=partial(GumbelMatchingRouter, corrected=False)),
-    GatedMethod("switch", own_way=_BEST, make_router=SwitchRouter, at_test=best, balancing=0.01),
-    GatedMethod("switch_no_balancing", own_way=_BEST, make_router=SwitchRouter, at_test=best),
-    GatedMethod("base", own_way=_BEST_SIGMOID, make_router=BaseRouter, at_test=best_by_sigmoid),
-    GatedMethod("sinkhorn", own_way=_BEST, make_router=SinkhornRouter, at_test=best),
-    ExpertChoiceMethod("expert_choice"),
-    BiasedScoreMethod("loss_free", make_router=LossFreeRouter),
-    BiasedScoreMethod("quantile_balancing", make_router=QuantileBalancingRouter),
+
+def _method(name: str) -> Method:
+    """How a router of the library's table is trained and compared."""
+    entry, make = ROUTERS[name], partial(make_router, name)
+    if entry.kind == "weighted":
+        return WeightedMethod(name, make_router=make, limited=entry.limited)
+    if entry.kind == "uncorrected":
+        return UncorrectedMethod(name, make_router=make, limited=entry.limited)
+    if not entry.one_expert:
+        return ExpertChoiceMethod(name)
+    if entry.stateful:
+        return BiasedScoreMethod(name, make_router=make)
+    return GatedMethod(name, make_router=make, **_GATED[name])
+
+
+_WITHOUT_BALANCING = GatedMethod(
+    "switch_no_balancing", make_router=partial(make_router, "switch"), own_way=_BEST, at_test=best
 )
+_ALL = [_method(name) for name in ROUTERS]
+_ALL.insert([method.name for method in _ALL].index("switch") + 1, _WITHOUT_BALANCING)
 
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 """Every method, in the order of the tables."""

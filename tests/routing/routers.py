@@ -4,33 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gumbel_moe.routing import (
-    BaseRouter,
-    ExpertChoiceRouter,
-    GumbelMatchingRouter,
-    IndependentRouter,
-    LossFreeRouter,
-    QuantileBalancingRouter,
-    SinkhornRouter,
-    SkipRouter,
-    SwitchRouter,
-)
+from gumbel_moe.routing import ROUTERS, make_router
 
-WEIGHTED = {
-    "independent": IndependentRouter(),
-    "skip": SkipRouter(2),
-    "gumbel_matching": GumbelMatchingRouter(3),
-}
-TOP_ONE = {
-    "switch": SwitchRouter(2),
-    "base": BaseRouter(3),
-    "sinkhorn": SinkhornRouter(2),
-    "loss_free": LossFreeRouter(2),
-    "quantile": QuantileBalancingRouter(2),
-}
-# Those that give a datapoint one expert; at (8, 3) the matchings have a free place, the others drop somebody.
-ONE_EXPERT = WEIGHTED | TOP_ONE
-ALL = ONE_EXPERT | {"expert_choice": ExpertChoiceRouter(2)}
+# At (8, 3) the matchings have a free place, the others drop somebody.
+_PLACES = {"gumbel_matching": 3, "base": 3}
+ALL = {name: make_router(name, _PLACES.get(name, 2)) for name, entry in ROUTERS.items() if entry.kind != "uncorrected"}
+WEIGHTED = {name: router for name, router in ALL.items() if ROUTERS[name].kind == "weighted"}
+ONE_EXPERT = {name: router for name, router in ALL.items() if ROUTERS[name].one_expert}
+TOP_ONE = {name: router for name, router in ONE_EXPERT.items() if name not in WEIGHTED}
 # Routers whose every choice depends on the whole batch.
 COUPLED = {"gumbel_matching", "base", "sinkhorn", "expert_choice"}
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gumbel_moe import routing
 from gumbel_moe.routing import (
     BaseRouter,
     ExpertChoiceRouter,
@@ -14,20 +15,15 @@ from gumbel_moe.routing import (
     LossFreeRouter,
     QuantileBalancingRouter,
     SinkhornRouter,
-    SkipRouter,
     SwitchRouter,
 )
 from tests.routing import routers
 
-CAPACITATED = [
-    SkipRouter,
-    GumbelMatchingRouter,
-    SwitchRouter,
-    BaseRouter,
-    SinkhornRouter,
-    LossFreeRouter,
-    QuantileBalancingRouter,
-]
+# Not expert choice, which takes one number.
+CAPACITATED = sorted(
+    {getattr(routing, entry.made_by) for entry in routing.ROUTERS.values() if entry.limited and entry.one_expert},
+    key=lambda made: made.__name__,
+)
 
 
 @pytest.mark.parametrize("kind", CAPACITATED)

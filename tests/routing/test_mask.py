@@ -56,7 +56,7 @@ def check_absent(routing):
         assert (np.asarray(getattr(routing, field))[~MASK] == value).all(), field
 
 
-@pytest.mark.parametrize("name", ["loss_free", "quantile"])
+@pytest.mark.parametrize("name", ["loss_free", "quantile_balancing"])
 def test_bias_learns_from_those_that_take_part(name):
     router, logits = CHOOSING[name], 5 * jnp.eye(3)[jnp.array([0, 0, 0, 1, 1, 1, 2, 2])]
     bias = jnp.array([0.02, -0.03, 0.01])

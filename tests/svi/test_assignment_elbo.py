@@ -12,7 +12,15 @@ from numpyro.infer import SVI, TraceGraph_ELBO
 from scipy import stats
 
 from gumbel_moe.estimators import AssignmentELBO, _assignment_elbo
-from gumbel_moe.routing import ExpertChoiceRouter, GumbelMatchingRouter, IndependentRouter, SkipRouter
+from gumbel_moe.routing import (
+    ROUTERS,
+    ExpertChoiceRouter,
+    GumbelMatchingRouter,
+    IndependentRouter,
+    SkipRouter,
+    as_one_batch,
+    make_router,
+)
 from tests.svi import mixture
 
 FALSE_FAIL_RATE = 1e-6  # of every test of randomness here; seeds are fixed, so that it is spent once
@@ -307,9 +315,17 @@ def test_routers_are_checked():
         AssignmentELBO({})
     with pytest.raises(TypeError, match="the router of site 'z' must be callable, got 3"):
         AssignmentELBO({"z": 3})
-    with pytest.raises(ValueError, match="no correction weights"):
-        AssignmentELBO({"z": SkipRouter(2, corrected=False)})
     with pytest.raises(ValueError, match="num_particles must be at least 1, got 0"):
         AssignmentELBO({"z": SkipRouter(2)}, num_particles=0)
     with pytest.raises(TypeError, match="the router of site 'z' must return a Routing, got ExpertChoiceRouting"):
-        refused(simple_model, simple_guide, {"z": ExpertChoiceRouter(2)})
+        refused(simple_model, simple_guide, {"z": lambda key, logits: ExpertChoiceRouter(2)(key, logits)})
+
+
+@pytest.mark.parametrize("name", [name for name, entry in ROUTERS.items() if entry.kind != "weighted"])
+def test_the_elbo_takes_biased_routers_only_when_told_so(name):
+    router = make_router(name, 2)
+    with pytest.raises(ValueError, match="the router of site 'z' has no correction weights"):
+        AssignmentELBO({"z": router})
+    with pytest.raises(ValueError, match="has no correction weights"):
+        AssignmentELBO({"z": as_one_batch(router)})
+    assert AssignmentELBO({"z": router}, allow_biased=True).routers == {"z": router}
