@@ -54,7 +54,9 @@ def expected(rate):
     return binom.ppf([0.0005, 0.9995], RUNS, rate)
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize(
+    "name", [name if name == "correlated" else pytest.param(name, marks=pytest.mark.slow) for name in EXACT]
+)
 def test_false_fail_rate(name):
     """Fails by chance for one of 2,000 seeds: the upper end; at this rate no failure at all is no surprise."""
     low, high = expected(RATE)
@@ -93,6 +95,7 @@ def spread_out(norm, seed):
     return check_unbiased(many, -bias, jax.random.key(seed), draws=400, keep=2)
 
 
+@pytest.mark.slow
 def test_a_bias_spread_over_many_coordinates_is_found():
     """A norm of `detectable_spread` is found in 97% of 100 runs where 99% are promised: by chance not so for 1 of 50
     seeds at 99% (here the rate is above). No coordinate alone could show it: each is off by less than two of its
