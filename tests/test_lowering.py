@@ -89,8 +89,9 @@ PROGRAMS = {
 # Two of many loops, and much like another one.
 DEAR = {"outcome_probabilities", "matching_log_prob of five experts"}
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in DEAR else name for name in PROGRAMS]
-# Records, and what computes with Python's own numbers.
-NOT_COMPILED = {"Matching", "Estimate", "Routing", "ExpertChoiceRouting", "capacity_for", "enumerate_assignments"}
+# Records, types, a table, and what computes with Python's own numbers.
+NOT_COMPILED = {"Matching", "Estimate", "Routing", "ExpertChoiceRouting", "Router", "RouterEntry", "ROUTERS"}
+NOT_COMPILED |= {"capacity_for", "enumerate_assignments", "make_router"}
 
 
 def test_every_public_function_is_here():
