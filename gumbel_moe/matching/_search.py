@@ -14,7 +14,7 @@ from gumbel_moe.matching._repair import Plan, repaired, rounded
 from gumbel_moe.matching._residual import residual_costs
 from gumbel_moe.matching._rows import best_expert, count, from_zero, own_scores, regret
 from gumbel_moe.matching._start import COLD_START, centre_and_spread, first_temperature, plausible
-from gumbel_moe.matching._ties import noisy, tested
+from gumbel_moe.matching._ties import temperatures, tested, without_ties
 
 _CORE_ROWS = 8  # rows of the core per expert
 _CORE_WORTHWHILE = 4  # how many times smaller than the problem it has to be
@@ -97,8 +97,13 @@ def _cooled(
 ) -> tuple[Array, Search]:
     """The scores of this round, with noise in them where it breaks ties, and the prices found for them."""
     untie, found = state.untie, state.found
-    without_ties, warmest, last = noisy(scores, spread)
-    used = jax.lax.cond(untie, lambda: without_ties, lambda: scores)
+    warmest, last = temperatures(spread)
+    # Made in the branch: outside of it, every problem would pay a pass over the scores.
+    used = jax.lax.cond(
+        untie,
+        lambda: vary_like((scores, spread), without_ties(scores, spread)),
+        lambda: vary_like((scores, spread), scores),
+    )
     begin = jax.tree.map(
         lambda a, b: jnp.where(untie, a, b), start_at(found.prices, warmest)._replace(passes=found.passes), found
     )

@@ -13,11 +13,15 @@ _LAST = 1e-4
 _ROUNDS = 16  # most paths between experts have a few edges; a negative cycle would take `k` rounds to show
 
 
-def noisy(scores: Array, spread: Array) -> tuple[Array, Array, Array]:
-    """Scores without ties, and the first and the last temperature that suit the noise in them."""
-    noise = _NOISE * spread
-    warmest = _FIRST * noise
-    return scores + noise * _noise(scores), warmest, _LAST * warmest
+def without_ties(scores: Array, spread: Array) -> Array:
+    """The scores with a little noise."""
+    return scores + _NOISE * spread * _noise(scores)
+
+
+def temperatures(spread: Array) -> tuple[Array, Array]:
+    """The first and the last that suit scores `without_ties`."""
+    warmest = _FIRST * _NOISE * spread
+    return warmest, _LAST * warmest
 
 
 def tested(scores: Array, plan: Plan) -> tuple[Array, Array]:
