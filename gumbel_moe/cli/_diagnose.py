@@ -3,12 +3,11 @@
 import argparse
 import json
 
-from gumbel_moe._needs import need
+from gumbel_moe._optional import need
+from gumbel_moe._router_table import ROUTERS, names
 from gumbel_moe.cli._capacity import capacity_of
-from gumbel_moe.cli._diagnose_options import PROCESSES
-from gumbel_moe.cli._exits import BIASED, FINE, BadArgumentError
+from gumbel_moe.cli._exits import BIASED, FINE, BadArgumentError, tell
 from gumbel_moe.cli._files import output_folder, whole_output
-from gumbel_moe.cli._main import tell
 
 _MOST_LOGITS, _MOST_DRAWS = 10_000_000, 10_000_000
 _FILES = ("draws.nc", "report.json", "report.html")
@@ -20,8 +19,9 @@ def diagnose(options: argparse.Namespace) -> int:
         raise BadArgumentError("--n", f"times --experts must be at most {_MOST_LOGITS:,}")
     if options.draws * options.chains > _MOST_DRAWS:
         raise BadArgumentError("--draws", f"times --chains must be at most {_MOST_DRAWS:,}")
-    if options.estimator != "corrected" and options.router not in PROCESSES:
-        said = f"uncorrected is for {' and '.join(PROCESSES)}; {options.router} has no weights"
+    if options.estimator != "corrected" and f"{options.router}_uncorrected" not in ROUTERS:
+        processes = [name.removesuffix("_uncorrected") for name in names("uncorrected")]
+        said = f"uncorrected is for {' and '.join(processes)}; {options.router} has no weights"
         raise BadArgumentError("--estimator", said)
     capacity = capacity_of(options.capacity, options.router, options.n, options.experts)
     with output_folder(options.out, _FILES) as folder:

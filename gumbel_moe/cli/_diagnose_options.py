@@ -4,15 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gumbel_moe._router_table import ROUTERS, names
+from gumbel_moe._router_table import names
 from gumbel_moe.cli._parser import add_router, places, rate, scale, whole
-
-WEIGHTED = names("weighted")
-"""Routers that draw."""
-PROCESSES = tuple(name for name in WEIGHTED if ROUTERS[name].limited)
-"""Routers that draw under a capacity, with importance weights that can be left out."""
-GATED = names("biased", one_expert=True)
-"""Routers that multiply outputs by a gate: biased by design."""
 
 _ABOUT = """\
 Is the gradient of a router unbiased?
@@ -55,7 +48,7 @@ def add(commands: Any) -> None:
     """The command and its options."""
     parser = commands.add_parser("diagnose", help="test a router's gradient for bias", description=_ABOUT, epilog=_END)
     option = parser.add_argument
-    add_router(parser, (*WEIGHTED, *GATED))
+    add_router(parser, (*names("weighted"), *names("biased", one_expert=True)))
     option("--n", type=whole(1, 100_000), default=64, help="datapoints (default: 64)")
     option("--experts", type=whole(1, 1024), default=8, help="experts (default: 8)")
     option(

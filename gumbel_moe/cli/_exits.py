@@ -1,4 +1,7 @@
-"""Exit codes, and the error that ends a command with one line."""
+"""How a command ends: what it prints, its exit code, and the error that is one line."""
+
+import os
+import sys
 
 FINE, BIASED, BAD_ARGUMENTS, CRASHED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -8,3 +11,11 @@ class BadArgumentError(Exception):
 
     def __init__(self, option: str | None, message: object) -> None:
         super().__init__(f"argument {option}: {message}" if option else str(message))
+
+
+def tell(text: str) -> None:
+    """Print; whoever reads may have gone (`| head`), which does not change the verdict."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

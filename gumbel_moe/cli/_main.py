@@ -1,6 +1,5 @@
 """From the words of a command line to its exit code."""
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -58,11 +57,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python's own exit code for it is 1, which would read as a bias.
         traceback.print_exc()
         return CRASHED
-
-
-def tell(text: str) -> None:
-    """Print; whoever reads may have gone (`| head`), which does not change the verdict."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._experts import at_expert
 from gumbel_moe.cli._capacity import Capacity
-from gumbel_moe.cli._diagnose_options import GATED
 from gumbel_moe.cli._mixture import RandomMixture
 from gumbel_moe.estimators import score_function_loss
-from gumbel_moe.routing import Router, make_router
+from gumbel_moe.routing import ROUTERS, Router, make_router
 
 
 def router_of(name: str, capacity: Capacity, corrected: bool) -> Router:
@@ -26,8 +26,8 @@ def estimator(mixture: RandomMixture, name: str, router: Router) -> Callable[[Ar
 
     def loss(params: dict[str, Any], key: Array) -> Array:
         routing = router(key, mixture.logits(params))
-        own = jnp.take_along_axis(mixture.outputs(params), routing.expert[:, None], axis=1)[:, 0]
-        if name in GATED:
+        own = at_expert(mixture.outputs(params), routing.expert)
+        if ROUTERS[name].kind == "biased":
             return jnp.mean((routing.gate * routing.kept * own - mixture.y) ** 2)
         return score_function_loss(routing, (own - mixture.y) ** 2, baseline)
 

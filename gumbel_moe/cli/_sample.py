@@ -5,10 +5,9 @@ import argparse
 import numpy as np
 
 from gumbel_moe.cli._capacity import capacity_of
-from gumbel_moe.cli._exits import FINE, BadArgumentError
+from gumbel_moe.cli._exits import FINE, BadArgumentError, tell
 from gumbel_moe.cli._files import output_file, whole_output
 from gumbel_moe.cli._logits import read_logits
-from gumbel_moe.cli._main import tell
 
 _MOST_NUMBERS = 2**30
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gumbel_moe.cli._diagnose_options import WEIGHTED
+from gumbel_moe._router_table import names
 from gumbel_moe.cli._parser import add_router, places, whole
 
 _ABOUT = """\
@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
     """The command and its options."""
     parser = commands.add_parser("sample", help="draw assignments for your logits", description=_ABOUT, epilog=_END)
     option = parser.add_argument
-    add_router(parser, WEIGHTED)
+    add_router(parser, names("weighted"))
     option("--logits", type=Path, required=True, metavar="FILE.npy", help="a matrix of n rows and k columns")
     option(
         "--capacity", type=places, help="places of every expert, or one number for each: 8,8,4 (default: a fair share)"

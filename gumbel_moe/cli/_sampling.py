@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gumbel_moe._optional import progress_bar
 from gumbel_moe.cli._capacity import Capacity
 from gumbel_moe.cli._exits import BadArgumentError
-from gumbel_moe.diagnostics._progress import progress_bar
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment
 from gumbel_moe.routing import IndependentRouter
 
@@ -68,23 +68,17 @@ def _independent(logits: Array, capacity: Capacity, keys: Array) -> Draws:
 @partial(jax.jit, static_argnames="capacity")
 def _skip(logits: Array, capacity: Capacity, keys: Array) -> Draws:
     process = SkipAssignment(logits, capacity)
-    value = jax.vmap(process.sample)(keys)
+    value, weight = jax.vmap(process.sample_with_weights)(keys)
     log_prob = process.log_prob(value)
-    weight = process.importance_weights(value)
     return Draws(process.expert(value), process.kept(value), weight, log_prob, jnp.zeros_like(log_prob))
 
 
 @partial(jax.jit, static_argnames="capacity")
 def _gumbel_matching(logits: Array, capacity: Capacity, keys: Array) -> Draws:
     process = GumbelMatching(logits, capacity)
-    expert, log_q = jax.vmap(process.sample_with_conditionals)(keys)
-    weight = jnp.exp(_chosen(jax.nn.log_softmax(logits, axis=1) - log_q, expert))
-    log_prob, error = process.log_prob_with_error(expert)
-    return Draws(expert, jnp.ones(expert.shape, bool), weight, log_prob, error)
-
-
-def _chosen(table: Array, expert: Array) -> Array:
-    return jnp.take_along_axis(table, expert[..., None], axis=-1)[..., 0]
+    value, weight = jax.vmap(process.sample_with_weights)(keys)
+    log_prob, error = process.log_prob_with_error(value)
+    return Draws(value, jnp.ones(value.shape, bool), weight, log_prob, error)
 
 
 _PROCESSES = {"independent": _independent, "skip": _skip, "gumbel_matching": _gumbel_matching}

@@ -11,7 +11,7 @@ import pandas as pd
 from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_positive_int
-from gumbel_moe._needs import need
+from gumbel_moe._optional import need
 from gumbel_moe.diagnostics._save import Saved
 from gumbel_moe.diagnostics._tree import data_tree
 

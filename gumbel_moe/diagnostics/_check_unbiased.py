@@ -9,12 +9,12 @@ from jax import Array
 
 from gumbel_moe._checks import check_positive_int
 from gumbel_moe._keys import check_key
+from gumbel_moe._optional import progress_bar
 from gumbel_moe.diagnostics._checks import check_draws, check_rate
 from gumbel_moe.diagnostics._draws import Estimate, layout_of_draws
 from gumbel_moe.diagnostics._evidence import gather
 from gumbel_moe.diagnostics._keep import choose_kept
 from gumbel_moe.diagnostics._layout import Layout, check_same, layout_of
-from gumbel_moe.diagnostics._progress import progress_bar
 from gumbel_moe.diagnostics._report import UnbiasedReport
 from gumbel_moe.diagnostics._verdict import why_not
 

@@ -11,13 +11,13 @@ from jax import Array
 
 from gumbel_moe._checks import check_positive, check_positive_int
 from gumbel_moe._keys import check_key
+from gumbel_moe._optional import progress_bar
 from gumbel_moe.diagnostics._bootstrap import interval as middle
 from gumbel_moe.diagnostics._bootstrap import resampled_means
 from gumbel_moe.diagnostics._checks import check_draws
 from gumbel_moe.diagnostics._comparison import VarianceComparison
 from gumbel_moe.diagnostics._draws import Estimate, layout_of_draws, plan_of, sampler
 from gumbel_moe.diagnostics._layout import Layout, check_same
-from gumbel_moe.diagnostics._progress import progress_bar
 from gumbel_moe.diagnostics._spectrum import FULL, Spectrum, of_covariance, of_draws
 from gumbel_moe.diagnostics._stream import Stretch, stretch
 from gumbel_moe.diagnostics._timing import Timed, timed_draws

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gumbel_moe._needs import need
+from gumbel_moe._optional import need
 from gumbel_moe.diagnostics._save import Saved
 from gumbel_moe.diagnostics._spectrum import Spectrum
 from gumbel_moe.diagnostics._tree import data_tree

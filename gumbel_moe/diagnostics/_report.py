@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from arviz_stats import mcse as arviz_mcse  # pyright: ignore[reportPrivateImportUsage]
 
-from gumbel_moe._needs import need
+from gumbel_moe._optional import need
 from gumbel_moe.diagnostics._evidence import Evidence
 from gumbel_moe.diagnostics._save import Saved
 from gumbel_moe.diagnostics._tree import data_tree

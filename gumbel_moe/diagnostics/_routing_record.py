@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gumbel_moe._needs import need
+from gumbel_moe._optional import need
 from gumbel_moe.diagnostics._marginals import Marginals
 from gumbel_moe.diagnostics._routing_draws import WEIGHT_EDGES, Seen
 from gumbel_moe.diagnostics._save import Saved

@@ -11,9 +11,9 @@ from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_logits
 from gumbel_moe._keys import check_key
+from gumbel_moe._optional import progress_bar
 from gumbel_moe.diagnostics._checks import check_draws, check_rate
 from gumbel_moe.diagnostics._marginals import marginals
-from gumbel_moe.diagnostics._progress import progress_bar
 from gumbel_moe.diagnostics._routing_draws import routing_draws
 from gumbel_moe.diagnostics._routing_record import RoutingReport
 from gumbel_moe.routing import Routing

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gumbel_moe._needs import need
+from gumbel_moe._optional import need
 from gumbel_moe._whole_file import whole_file
 
 

@@ -93,11 +93,3 @@ class AssignmentDistribution(Distribution):
 def check_site_key(key: Array | None) -> Array:
     """`key` if it is a single JAX key; `None` is what a sample site without a seed passes on."""
     return check_key(key, hint="; models need handlers.seed")
-
-
-def pick(table: Array, expert: Array) -> Array:
-    """`table[..., i, expert[..., i]]`, the leading axes broadcast; NaN-free and clipped for experts out of range."""
-    shape = jnp.broadcast_shapes(table.shape[:-1], expert.shape)
-    table = jnp.broadcast_to(table, (*shape, table.shape[-1]))
-    index = jnp.broadcast_to(jnp.clip(expert, 0, table.shape[-1] - 1), shape)
-    return jnp.take_along_axis(table, index[..., None], axis=-1)[..., 0]

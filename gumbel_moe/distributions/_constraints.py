@@ -13,6 +13,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint, ParameterFreeConstraint
 
 from gumbel_moe._arrays import is_traced
+from gumbel_moe._experts import count
 from gumbel_moe.distributions._capacities import common_capacity
 
 
@@ -84,12 +85,6 @@ class _Capacitated(Constraint):
         return expert, present & (position >= ends[..., -1:])
 
 
-def expert_loads(expert: Array, num_experts: int, counted: ArrayLike = True) -> Array:
-    """`(..., k)`: how many datapoints every expert has, of those that count."""
-    hit = expert[..., None] == jnp.arange(num_experts, dtype=expert.dtype)
-    return jnp.sum(hit & jnp.asarray(counted)[..., None], axis=-2, dtype=jnp.int32)
-
-
 def takes_part(x: Array, num_experts: int, present: Array | None) -> Array:
     """Where `x` is right about who takes part: whoever does not has no expert, which is the number `k`."""
     return (x == num_experts) == (False if present is None else ~present)
@@ -99,7 +94,7 @@ def takes_part(x: Array, num_experts: int, present: Array | None) -> Array:
 def is_balanced(x: Array, capacity: Array, present: Array | None) -> Array:
     k = capacity.shape[-1]
     known = (x >= 0) & (x <= k) & (x == jnp.floor(x)) & takes_part(x, k, present)
-    return jnp.all(known, axis=-1) & jnp.all(expert_loads(x, k) <= capacity, axis=-1)
+    return jnp.all(known, axis=-1) & jnp.all(count(x, k) <= capacity, axis=-1)
 
 
 @jax.jit
@@ -107,8 +102,8 @@ def is_skipped(x: Array, capacity: Array, present: Array | None) -> Array:
     k = capacity.shape[-1]
     kept, expert = x >= 0, jnp.where(x < 0, -1 - x, x)
     known = (x >= -k) & (x <= k) & (x == jnp.floor(x)) & takes_part(x, k, present)
-    full = jnp.minimum(expert_loads(expert, k), capacity)
-    return jnp.all(known, axis=-1) & jnp.all(expert_loads(expert, k, kept) == full, axis=-1)
+    full = jnp.minimum(count(expert, k), capacity)
+    return jnp.all(known, axis=-1) & jnp.all(count(expert, k, kept) == full, axis=-1)
 
 
 def _seen(check: Callable[..., Array], x: ArrayLike, on: _Capacitated) -> Array | np.ndarray:

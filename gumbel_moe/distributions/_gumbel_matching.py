@@ -13,6 +13,7 @@ from numpyro.distributions.util import validate_sample
 
 from gumbel_moe._batch import over_leading_axes
 from gumbel_moe._checks import check_positive, check_positive_int, check_room
+from gumbel_moe._experts import at_expert
 from gumbel_moe._logits import without_constants
 from gumbel_moe._varying import vary_like
 from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_site_key
@@ -123,6 +124,17 @@ class GumbelMatching(AssignmentDistribution):
         capacity = jnp.asarray(self.capacity)
         return match.assignment, _conditionals(self.logits, capacity, self.present, distances, match.assignment)
 
+    def sample_with_weights(self, key: Array, sample_shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
+        r"""Draws and their importance weights $w_i = p_{i z_i} / q_{i z_i}$, both `sample_shape + batch_shape + (n,)`.
+
+        $E[w_i 1(z_i = j)] = p_{ij}$ for every datapoint and every expert that some feasible assignment gives it.
+
+        **Returns:** `value`, the same draws as `sample`, and `weight`, 0 for datapoints that are left out and NaN where
+        there is no feasible assignment; no gradient flows through them.
+        """
+        value, log_q = self.sample_with_conditionals(key, sample_shape)
+        return value, _weights(self.logits, log_q, value)
+
     @validate_sample
     def log_prob(self, value: ArrayLike) -> Array:
         """Log-probability in nats, `(...)`; `-inf` outside the support.
@@ -208,6 +220,13 @@ def _conditionals(logits: Array, capacity: Array, present: Array | None, distanc
     cost = over_leading_axes(lambda d, z: d.T[z], (2, 1), distances[..., :k, :k], value)
     log_q = jax.nn.log_softmax(without_constants(logits, capacity, present) - cost, axis=-1)
     return log_q if present is None else jnp.where(present[..., None], log_q, -jnp.inf)
+
+
+@jax.jit
+def _weights(logits: Array, log_q: Array, value: Array) -> Array:
+    log_p = at_expert(jax.nn.log_softmax(logits, axis=-1), value)
+    weight = jnp.where(value < 0, jnp.nan, jnp.exp(log_p - at_expert(log_q, value)))
+    return jax.lax.stop_gradient(jnp.where(value < logits.shape[-1], weight, 0))
 
 
 def _check_draws(draws: Any) -> int:

@@ -12,9 +12,10 @@ from numpyro.distributions.util import validate_sample
 
 from gumbel_moe._arrays import as_array
 from gumbel_moe._batch import over_leading_axes
+from gumbel_moe._experts import at_expert, count, places_in_queues
 from gumbel_moe._logits import centred
-from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_site_key, pick
-from gumbel_moe.distributions._constraints import expert_loads, is_skipped, skipped_assignment
+from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_site_key
+from gumbel_moe.distributions._constraints import is_skipped, skipped_assignment
 
 
 class SkipAssignment(AssignmentDistribution):
@@ -93,6 +94,15 @@ class SkipAssignment(AssignmentDistribution):
         weight = _weights(self.expert(value), jnp.asarray(self.capacity)).astype(self.logits.dtype)
         return jnp.where(self.kept(value), weight, 0)
 
+    def sample_with_weights(self, key: Array, sample_shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
+        """Draws and their importance weights, both of shape `sample_shape + batch_shape + (n,)`.
+
+        **Returns:** `value`, the same draws as `sample`, and `weight`, 0 where nobody handles the datapoint; no
+        gradient flows through them.
+        """
+        value = self.sample(key, sample_shape)
+        return value, self.importance_weights(value)
+
 
 @partial(jax.jit, static_argnames="shape")
 def _draw(key: Array, logits: Array, capacity: Array, present: Array | None, shape: tuple[int, ...]) -> Array:
@@ -115,26 +125,22 @@ def _log_prob(logits: Array, value: Array) -> Array:
     """The log-probability of a value inside the support."""
     k = logits.shape[-1]
     expert = _expert(value)
-    drawn, kept = expert_loads(expert, k), expert_loads(expert, k, value >= 0)
-    own = pick(jax.nn.log_softmax(logits, axis=-1), expert)
+    drawn, kept = count(expert, k), count(expert, k, value >= 0)
+    own = at_expert(jax.nn.log_softmax(logits, axis=-1), expert)
     choice = jnp.sum(jnp.where(expert < k, own, 0), axis=-1)
     return choice - jnp.sum(_log_binomial(drawn, kept, value.shape[-1], logits.dtype), axis=-1)
 
 
 @jax.jit
 def _weights(expert: Array, capacity: Array) -> Array:
-    drawn = expert_loads(expert, capacity.shape[-1])
+    drawn = count(expert, capacity.shape[-1])
     ratio = drawn / jnp.clip(drawn, 1, capacity)
-    return pick(jnp.expand_dims(ratio, -2), expert)
+    return at_expert(jnp.expand_dims(ratio, -2), expert)
 
 
 def _keep_first(expert: Array, priority: Array, capacity: Array) -> Array:
     """Which datapoints `(n,)` are among the first `capacity` of their expert, in the order of `priority`."""
-    n = expert.shape[0]
-    index = jnp.arange(n, dtype=jnp.int32)
-    grouped, _, who = jax.lax.sort((expert, priority, index), num_keys=2)
-    first = jnp.searchsorted(grouped, jnp.arange(capacity.shape[0], dtype=jnp.int32)).astype(jnp.int32)
-    return jnp.zeros(n, bool).at[who].set(index - first[grouped] < capacity[grouped])
+    return places_in_queues(expert, capacity.shape[0], priority) < capacity[expert]
 
 
 def _log_binomial(total: Array, chosen: Array, largest: int, dtype: Any) -> Array:

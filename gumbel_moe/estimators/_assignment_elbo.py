@@ -12,10 +12,11 @@ from numpyro.infer.elbo import ELBO, MultiFrameTensor, get_nonreparam_deps
 from numpyro.infer.util import get_importance_trace
 from numpyro.util import check_model_guide_match
 
+from gumbel_moe._experts import at_expert
 from gumbel_moe.estimators._baselines import leave_one_out
 from gumbel_moe.estimators._routed_guide import Drawn, RoutedGuide, Router, is_masked, shareable
+from gumbel_moe.estimators._score_function import gradient_only
 from gumbel_moe.estimators._stratified import stratified_baseline
-from gumbel_moe.estimators._surrogate import gradient_only
 
 
 class AssignmentELBO(ELBO):
@@ -171,7 +172,7 @@ class AssignmentELBO(ELBO):
             site = guide_trace[name]
             per_datapoint = jnp.broadcast_to(cost.sum_to(site["cond_indep_stack"]), site["value"].shape)
             log_probs = jax.nn.log_softmax(routed_guide.logits[name], axis=1)
-            log_q = jnp.take_along_axis(log_probs, site["value"].reshape(-1, 1), axis=1)[:, 0]
+            log_q = at_expert(log_probs, site["value"].reshape(-1))
             routed[name] = _Terms(routed_guide.drawn[name], per_datapoint.reshape(-1), log_q)
         return _Particle(rest, routed)
 

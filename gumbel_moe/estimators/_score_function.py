@@ -6,7 +6,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._arrays import as_array
-from gumbel_moe.estimators._surrogate import gradient_only
+from gumbel_moe._experts import at_expert
 from gumbel_moe.routing import Routing
 
 
@@ -70,10 +70,14 @@ def score_function_loss(routing: Routing, losses: ArrayLike, baseline: ArrayLike
     weight, baseline = stop(routing.weight), stop(baseline)
     if baseline.ndim == 2:
         baseline = jnp.where(routing.mask[:, None], baseline, 0)
-        own = jnp.clip(routing.expert, 0, k - 1)
-        subtracted = jnp.take_along_axis(baseline, own[:, None], axis=1)[:, 0]
+        subtracted = at_expert(baseline, routing.expert)
         added = jnp.sum(baseline * gradient_only(jnp.exp(routing.log_probs)), axis=1)
     else:
         subtracted, added = jnp.where(routing.mask, baseline, 0), 0.0
     score = stop(weight * (losses - subtracted)) * gradient_only(routing.log_prob)
     return jnp.sum(weight * losses + score + added) / jnp.maximum(jnp.sum(routing.mask), 1).astype(losses.dtype)
+
+
+def gradient_only(x: Array) -> Array:
+    """Zero, with the gradient of `x`; also where `x` is `-inf`."""
+    return jnp.where(jnp.isneginf(x), 0, x - jax.lax.stop_gradient(x))

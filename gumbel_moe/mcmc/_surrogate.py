@@ -14,7 +14,6 @@ from numpyro.ops.provenance import eval_provenance
 from gumbel_moe._varying import vary_like
 from gumbel_moe.distributions import SkipAssignment
 from gumbel_moe.mcmc._assignment_site import assignment_prior
-from gumbel_moe.mcmc._codes import decode
 
 _PRICE_STEPS = 30
 
@@ -69,6 +68,16 @@ def surrogate(model: Callable[[], Any], site: str, fixed: dict[str, Any], value:
         loads = jnp.zeros((k, n + 1), log_prob.dtype)
     uniform = ~jnp.array(skips) & (jnp.sum(capacity) == n) & _is_separable(prior.logits)
     return Surrogate(jax.lax.stop_gradient(likelihood + log_prob), loads, capacity, skips, uniform)
+
+
+def encode(value: Array, num_experts: int) -> Array:
+    """Values of the site as columns of the table: `j` for kept by expert `j`, `k + j` for skipped by it (`~j`)."""
+    return jnp.where(value < 0, num_experts - 1 - value, value)
+
+
+def decode(code: Array, num_experts: int) -> Array:
+    """The inverse of `encode`."""
+    return jnp.where(code < num_experts, code, num_experts - 1 - code)
 
 
 def unseen_terms(model: Callable[[], Any], site: str, fixed: dict[str, Any], value: Array) -> list[str]:

@@ -11,10 +11,10 @@ from numpyro.handlers import block, seed, substitute, trace
 from numpyro.infer.util import log_density
 
 from gumbel_moe._checks import check_positive_int
+from gumbel_moe._experts import count
 from gumbel_moe._varying import vary_like
-from gumbel_moe.mcmc._codes import decode, encode
 from gumbel_moe.mcmc._steps import run_steps
-from gumbel_moe.mcmc._surrogate import surrogate, unseen_terms
+from gumbel_moe.mcmc._surrogate import decode, encode, surrogate, unseen_terms
 from gumbel_moe.mcmc._without_prior import MaskedSite
 
 GibbsFn = Callable[..., dict[str, Array]]
@@ -142,7 +142,7 @@ class _SwapAndMove:
             return jax.tree.map(lambda new, old: jnp.where(accept, new, old), proposed, state), None
 
         code = encode(start, k)
-        load = jnp.sum(code[:, None] % k == jnp.arange(k, dtype=code.dtype), axis=0, dtype=jnp.int32)
+        load = count(code % k, k)
         first = vary_like((rng_key, cheap, fixed), (code, load, excess(code, load)))
         (code, _, _), _ = jax.lax.scan(one_round, first, jax.random.split(rng_key, rounds))
         return {**gibbs_sites, site: decode(code, k).astype(start.dtype)}

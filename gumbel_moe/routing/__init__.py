@@ -2,7 +2,7 @@
 
 from gumbel_moe._router_table import ROUTERS, RouterEntry
 from gumbel_moe.routing._balance_loss import load_balancing_loss
-from gumbel_moe.routing._base import BaseRouter
+from gumbel_moe.routing._base_layers import BaseRouter
 from gumbel_moe.routing._capacity_for import capacity_for
 from gumbel_moe.routing._dispatch import combine, dispatch
 from gumbel_moe.routing._expert_choice import ExpertChoiceRouter

@@ -6,22 +6,8 @@ import numpy as np
 from jax import Array
 
 from gumbel_moe._arrays import is_traced
+from gumbel_moe._experts import at_expert, places_in_queues
 from gumbel_moe.routing._record import Routing
-
-
-def choose(table: Array, expert: Array) -> Array:
-    """`table[i, expert[i]]`, the index clipped: entries of datapoints with expert -1 or `k` mean nothing."""
-    return jnp.take_along_axis(table, jnp.clip(expert, 0, table.shape[1] - 1)[:, None], axis=1)[:, 0]
-
-
-def positions(expert: Array, counted: Array, num_experts: int) -> Array:
-    """Place `(n,)` of every datapoint in its expert's queue, by position in the batch; only those counted queue."""
-    n = expert.shape[0]
-    queue = jnp.where(counted, expert, num_experts)
-    index = jnp.arange(n, dtype=jnp.int32)
-    queue, who = jax.lax.sort((queue, index), num_keys=1, is_stable=True)
-    first = jnp.searchsorted(queue, jnp.arange(num_experts + 1, dtype=queue.dtype)).astype(jnp.int32)
-    return jnp.zeros(n, jnp.int32).at[who].set(index - first[queue])
 
 
 def check_feasible(routing: Routing) -> Routing:
@@ -57,7 +43,7 @@ def assemble(
         expert=expert,
         kept=kept,
         weight=jax.lax.stop_gradient(jnp.where(failed, jnp.nan, weight)),
-        log_prob=jnp.where(failed, jnp.nan, choose(log_probs, expert)),
+        log_prob=jnp.where(failed, jnp.nan, at_expert(log_probs, expert)),
         gate=jnp.where(failed, jnp.nan, ones if gate is None else gate),
         log_probs=log_probs,
     )
@@ -83,7 +69,7 @@ def without_absent(log_probs: Array, present: Array | None) -> Array:
 def first_come(
     logits: Array,
     expert: Array,
-    places: Array,
+    places: tuple[int, ...],
     present: Array | None,
     *,
     gate: Array | None = None,
@@ -93,12 +79,8 @@ def first_come(
 
     The gate is the probability of the chosen expert, unless given. Weights are 1, and 0 for the dropped.
     """
-    queueing = jnp.ones(expert.shape, bool) if present is None else present
-    kept = positions(expert, queueing, logits.shape[1]) < places[expert]
-    gate = jnp.exp(choose(jax.nn.log_softmax(logits, axis=1), expert)) if gate is None else gate
+    k = logits.shape[1]
+    queue = expert if present is None else jnp.where(present, expert, k)
+    kept = places_in_queues(queue, k) < jnp.asarray(places, jnp.int32)[expert]
+    gate = jnp.exp(at_expert(jax.nn.log_softmax(logits, axis=1), expert)) if gate is None else gate
     return assemble(logits, expert, present, gate=gate, kept=kept, failed=failed)
-
-
-def best_expert(scores: Array) -> Array:
-    """The first best expert `(n,)` of every datapoint, int32."""
-    return jax.lax.argmax(scores, 1, jnp.int32)

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gumbel_moe.routing._assemble import best_expert
-from gumbel_moe.routing._record import ExpertChoiceRouting, Routing, count
+from gumbel_moe._experts import best_expert, count
+from gumbel_moe.routing._record import ExpertChoiceRouting, Routing
 
 
 def load_balancing_loss(routing: Routing | ExpertChoiceRouting) -> Array:

@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 
 from gumbel_moe._arrays import as_array, is_traced
 from gumbel_moe._checks import check_logits, check_positive_int
-from gumbel_moe.routing._assemble import best_expert, choose, first_come
+from gumbel_moe._experts import at_expert, best_expert
+from gumbel_moe.routing._assemble import first_come
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
 
@@ -31,7 +32,7 @@ class BiasRouter(CapacitatedRouter, abc.ABC):
         return self._route(logits, check_bias(bias, logits), self._places(logits.shape[1]), present)
 
     @abc.abstractmethod
-    def _route(self, logits: Array, bias: Array, places: Array, present: Array | None) -> Routing:
+    def _route(self, logits: Array, bias: Array, places: tuple[int, ...], present: Array | None) -> Routing:
         """The routing of logits and a bias that have been checked."""
 
 
@@ -68,10 +69,10 @@ def biased(scores: Array, log_probs: Array, bias: Array) -> Array:
 
 
 def route_by_bias(
-    logits: Array, scores: Array, gate: Array, bias: Array, places: Array, present: Array | None
+    logits: Array, scores: Array, gate: Array, bias: Array, places: tuple[int, ...], present: Array | None
 ) -> Routing:
     """Every datapoint to the best expert by `scores + bias`; `gate` `(n, k)` has the factor for every expert."""
     selection = biased(jax.lax.stop_gradient(scores), logits, bias)
     expert = best_expert(selection)
     failed = jnp.isnan(selection).any(axis=1)
-    return first_come(logits, expert, places, present, gate=choose(gate, expert), failed=failed)
+    return first_come(logits, expert, places, present, gate=at_expert(gate, expert), failed=failed)

@@ -26,13 +26,16 @@ class CapacitatedRouter:
     def __post_init__(self) -> None:
         object.__setattr__(self, "capacity", _fixed(self.capacity))
 
-    def _places(self, num_experts: int) -> Any:
-        """`(k,)` int32 capacities, in NumPy; raises when there are not `num_experts` of them."""
-        return np.asarray(check_capacity(np.asarray(self.capacity), num_experts))
+    def _places(self, num_experts: int) -> tuple[int, ...]:
+        """The `k` capacities; raises when there are not `num_experts` of them.
+
+        Programs are compiled for them, as buffers are made for them: what is known to be full has a shorter search.
+        """
+        return tuple(np.asarray(check_capacity(np.asarray(self.capacity), num_experts)).tolist())
 
     def _fair_loads(self, num_datapoints: int, num_experts: int, present: Array | None = None) -> Any:
         """`(k,)` the datapoints, or those `present`, divided among the experts in proportion to their capacities."""
-        places = self._places(num_experts).astype(np.float64)
+        places = np.asarray(self._places(num_experts), np.float64)
         if present is None:
             # Exact in double precision where it is a whole number, and only then rounded to the width in use.
             return (num_datapoints * places / places.sum()).astype(jnp.result_type(float))

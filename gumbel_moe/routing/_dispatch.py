@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from gumbel_moe._arrays import as_array, is_traced
 from gumbel_moe._checks import check_positive_int
-from gumbel_moe.routing._assemble import positions
+from gumbel_moe._experts import places_in_queues
 from gumbel_moe.routing._record import ExpertChoiceRouting, Routing
 
 
@@ -161,7 +161,7 @@ def _places(routing: Routing, capacity: int) -> tuple[Array, Array, Array]:
     """Expert and row `(n,)` of every datapoint in the buffers, out of range for none, and which kept ones are lost."""
     k = routing.log_probs.shape[1]
     handled = routing.kept & (routing.expert >= 0)
-    place = positions(routing.expert, handled, k)
+    place = places_in_queues(jnp.where(handled, routing.expert, k), k)
     lost = routing.kept & ~(handled & (place < capacity))
     return jnp.where(handled, routing.expert, k), jnp.where(handled, place, capacity), lost
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_logits, check_room
 from gumbel_moe._keys import check_key
 from gumbel_moe.distributions import GumbelMatching
-from gumbel_moe.routing._assemble import assemble, check_feasible, choose
+from gumbel_moe.routing._assemble import assemble, check_feasible
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
 
@@ -65,18 +65,15 @@ class GumbelMatchingRouter(CapacitatedRouter):
     def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""
         logits, present = check_logits(logits, mask, exact_rank=2)
-        check_room(self._places(logits.shape[1]), logits.shape[0], present)
-        return check_feasible(_draw(check_key(key), logits, present, self.capacity, self.corrected))
+        places = self._places(logits.shape[1])
+        check_room(np.asarray(places), logits.shape[0], present)
+        return check_feasible(_draw(check_key(key), logits, present, places, self.corrected))
 
 
-@partial(jax.jit, static_argnames=("capacity", "corrected"))
-def _draw(
-    key: Array, logits: Array, present: Array | None, capacity: int | tuple[int, ...], corrected: bool
-) -> Routing:
-    process = GumbelMatching(jax.lax.stop_gradient(logits), capacity, mask=present)
+@partial(jax.jit, static_argnames=("places", "corrected"))
+def _draw(key: Array, logits: Array, present: Array | None, places: tuple[int, ...], corrected: bool) -> Routing:
+    process = GumbelMatching(jax.lax.stop_gradient(logits), places, mask=present)
     if not corrected:
         return assemble(logits, process.sample(key), present)
-    expert, log_q = process.sample_with_conditionals(key)
-    routing = assemble(logits, expert, present)
-    weight = jax.lax.stop_gradient(jnp.exp(routing.log_prob - choose(log_q, expert)))
-    return routing._replace(weight=jnp.where(routing.kept, weight, 0))
+    expert, weight = process.sample_with_weights(key)
+    return assemble(logits, expert, present, weight=weight)

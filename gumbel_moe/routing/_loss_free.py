@@ -10,8 +10,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_positive
+from gumbel_moe._experts import count
 from gumbel_moe.routing._bias import BiasRouter, check_bias, check_routing, check_score, route_by_bias
-from gumbel_moe.routing._record import Routing, count
+from gumbel_moe.routing._record import Routing
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class LossFreeRouter(BiasRouter):
         object.__setattr__(self, "rate", check_positive("rate", self.rate))
         check_score(self.score, ("sigmoid", "softmax"))
 
-    def _route(self, logits: Array, bias: Array, places: Array, present: Array | None) -> Routing:
+    def _route(self, logits: Array, bias: Array, places: tuple[int, ...], present: Array | None) -> Routing:
         return _route(logits, bias, places, present, self.score)
 
     def update(self, bias: ArrayLike, routing: Routing) -> Array:
@@ -79,8 +80,8 @@ class LossFreeRouter(BiasRouter):
         return _nudged(bias, count(routing.expert, k), wanted, self.rate)
 
 
-@partial(jax.jit, static_argnames="score")
-def _route(logits: Array, bias: Array, places: Array, present: Array | None, score: str) -> Routing:
+@partial(jax.jit, static_argnames=("places", "score"))
+def _route(logits: Array, bias: Array, places: tuple[int, ...], present: Array | None, score: str) -> Routing:
     scores = jax.nn.sigmoid(logits) if score == "sigmoid" else jax.nn.softmax(logits, axis=1)
     return route_by_bias(logits, scores, scores, bias, places, present)
 

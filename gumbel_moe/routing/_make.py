@@ -7,7 +7,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._router_table import ROUTERS, router_name
-from gumbel_moe.routing._base import BaseRouter
+from gumbel_moe.routing._base_layers import BaseRouter
 from gumbel_moe.routing._expert_choice import ExpertChoiceRouter
 from gumbel_moe.routing._gumbel_matching import GumbelMatchingRouter
 from gumbel_moe.routing._independent import IndependentRouter

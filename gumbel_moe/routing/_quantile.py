@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe.routing._assemble import best_expert
+from gumbel_moe._experts import best_expert
 from gumbel_moe.routing._bias import BiasRouter, biased, check_bias, check_routing, check_score, route_by_bias
 from gumbel_moe.routing._record import Routing
 
@@ -70,7 +70,7 @@ class QuantileBalancingRouter(BiasRouter):
         super().__post_init__()
         check_score(self.score, ("softmax", "log_softmax"))
 
-    def _route(self, logits: Array, bias: Array, places: Array, present: Array | None) -> Routing:
+    def _route(self, logits: Array, bias: Array, places: tuple[int, ...], present: Array | None) -> Routing:
         return _route(logits, bias, places, present, self.score)
 
     def update(self, bias: ArrayLike, routing: Routing) -> Array:
@@ -89,8 +89,8 @@ def _scores(log_probs: Array, score: str) -> Array:
     return jnp.exp(log_probs) if score == "softmax" else log_probs
 
 
-@partial(jax.jit, static_argnames="score")
-def _route(logits: Array, bias: Array, places: Array, present: Array | None, score: str) -> Routing:
+@partial(jax.jit, static_argnames=("places", "score"))
+def _route(logits: Array, bias: Array, places: tuple[int, ...], present: Array | None, score: str) -> Routing:
     log_probs = jax.nn.log_softmax(logits, axis=1)
     return route_by_bias(logits, _scores(log_probs, score), jnp.exp(log_probs), bias, places, present)
 

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from gumbel_moe._experts import count
+
 
 class Routing(NamedTuple):
     """One expert for every datapoint, a pytree of arrays over `n` datapoints and `k` experts.
@@ -87,9 +89,3 @@ def load(routing: Routing | ExpertChoiceRouting) -> Array:
     if isinstance(routing, ExpertChoiceRouting):
         return jnp.sum(routing.datapoint >= 0, axis=1, dtype=jnp.int32)
     return count(routing.expert, routing.log_probs.shape[-1], routing.kept)
-
-
-def count(expert: Array, num_experts: int, counted: Array | bool = True) -> Array:
-    """`(k,)` int32: how many datapoints every expert has, of those that count; -1 and `k` are nobody's."""
-    hit = expert[:, None] == jnp.arange(num_experts, dtype=expert.dtype)
-    return jnp.sum(hit & jnp.asarray(counted)[..., None], axis=0, dtype=jnp.int32)

@@ -9,9 +9,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_logits, check_positive, check_positive_int
+from gumbel_moe._experts import best_expert
 from gumbel_moe._logits import centred
 from gumbel_moe._varying import vary_like
-from gumbel_moe.routing._assemble import best_expert, first_come, without_absent
+from gumbel_moe.routing._assemble import first_come, without_absent
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
 
@@ -78,9 +79,14 @@ class SinkhornRouter(CapacitatedRouter):
         return _route(logits, present, self._places(k), loads, self.temperature, self.iterations)
 
 
-@partial(jax.jit, static_argnames="iterations")
+@partial(jax.jit, static_argnames=("places", "iterations"))
 def _route(
-    logits: Array, present: Array | None, places: Array, loads: Array, temperature: float, iterations: int
+    logits: Array,
+    present: Array | None,
+    places: tuple[int, ...],
+    loads: Array,
+    temperature: float,
+    iterations: int,
 ) -> Routing:
     scores = centred(jax.lax.stop_gradient(logits)) / temperature
     plan = log_plan(scores, loads, iterations, present)

@@ -64,9 +64,9 @@ class SkipRouter(CapacitatedRouter):
         return _draw(check_key(key), logits, present, self._places(logits.shape[1]), self.corrected)
 
 
-@partial(jax.jit, static_argnames="corrected")
-def _draw(key: Array, logits: Array, present: Array | None, places: Array, corrected: bool) -> Routing:
+@partial(jax.jit, static_argnames=("places", "corrected"))
+def _draw(key: Array, logits: Array, present: Array | None, places: tuple[int, ...], corrected: bool) -> Routing:
     process = SkipAssignment(jax.lax.stop_gradient(logits), places, mask=present)
-    value = process.sample(key)
-    weight = process.importance_weights(value) if corrected else None
+    value, weight = process.sample_with_weights(key)
+    weight = weight if corrected else None
     return assemble(logits, process.expert(value), present, kept=process.kept(value), weight=weight)

@@ -1,13 +1,15 @@
 """Switch routing: the best expert of every datapoint, while it has room."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_logits
-from gumbel_moe.routing._assemble import best_expert, first_come
+from gumbel_moe._experts import best_expert
+from gumbel_moe.routing._assemble import first_come
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
 
@@ -51,6 +53,6 @@ class SwitchRouter(CapacitatedRouter):
         return _route(logits, self._places(logits.shape[1]), present)
 
 
-@jax.jit
-def _route(logits: Array, places: Array, present: Array | None) -> Routing:
+@partial(jax.jit, static_argnames="places")
+def _route(logits: Array, places: tuple[int, ...], present: Array | None) -> Routing:
     return first_come(logits, best_expert(logits), places, present)

@@ -13,9 +13,8 @@ from scipy import stats
 
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment, enumerate_assignments
 from gumbel_moe.mcmc import swap_and_move
-from gumbel_moe.mcmc._codes import decode, encode
 from gumbel_moe.mcmc._steps import run_steps
-from gumbel_moe.mcmc._surrogate import surrogate
+from gumbel_moe.mcmc._surrogate import decode, encode, surrogate
 
 FALSE_FAIL_RATE = 1e-6  # of every test of randomness here; seeds are fixed, so that it is spent once
 CHAINS = 10_000

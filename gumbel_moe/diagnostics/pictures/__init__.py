@@ -1,6 +1,10 @@
 """Pictures of the diagnostics; they need matplotlib, and draw without a screen."""
 
-from gumbel_moe.diagnostics.pictures import _available  # noqa: F401
+# ruff: noqa: E402
+from gumbel_moe._optional import need
+
+need("matplotlib", "a picture")  # before what imports it, so that its absence is one clear line
+
 from gumbel_moe.diagnostics.pictures._co_assignment import draw_co_assignment
 from gumbel_moe.diagnostics.pictures._comparison import draw_comparison
 from gumbel_moe.diagnostics.pictures._forest import draw_forest

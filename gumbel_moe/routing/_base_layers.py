@@ -9,9 +9,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_logits, check_room
+from gumbel_moe._experts import at_expert
 from gumbel_moe.matching import solve_matching
 from gumbel_moe.matching._absent import capacity_with_absent, with_absent
-from gumbel_moe.routing._assemble import assemble, check_feasible, choose
+from gumbel_moe.routing._assemble import assemble, check_feasible
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
 
@@ -54,15 +55,15 @@ class BaseRouter(CapacitatedRouter):
     def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """The [`Routing`][gumbel_moe.routing.Routing] of `logits` `(n, k)`."""
         logits, present = check_logits(logits, mask, exact_rank=2)
-        check_room(self._places(logits.shape[1]), logits.shape[0], present)
-        return check_feasible(_route(logits, present, self.capacity))
+        places = self._places(logits.shape[1])
+        check_room(np.asarray(places), logits.shape[0], present)
+        return check_feasible(_route(logits, present, places))
 
 
-@partial(jax.jit, static_argnames="capacity")
-def _route(logits: Array, present: Array | None, capacity: int | tuple[int, ...]) -> Routing:
-    n, k = logits.shape
-    scores, places = jax.lax.stop_gradient(logits), np.broadcast_to(np.asarray(capacity), k)
+@partial(jax.jit, static_argnames="places")
+def _route(logits: Array, present: Array | None, places: tuple[int, ...]) -> Routing:
+    scores, capacity = jax.lax.stop_gradient(logits), np.asarray(places)
     if present is not None:
-        scores, places = with_absent(scores, present), capacity_with_absent(places, n)
-    expert = solve_matching(scores, places).assignment
-    return assemble(logits, expert, present, gate=jax.nn.sigmoid(choose(logits, expert)))
+        scores, capacity = with_absent(scores, present), capacity_with_absent(capacity, logits.shape[0])
+    expert = solve_matching(scores, capacity).assignment
+    return assemble(logits, expert, present, gate=jax.nn.sigmoid(at_expert(logits, expert)))
