@@ -169,3 +169,18 @@ def check_positive(name: str, value: float) -> float:
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be finite and positive, got {value!r}")
     return float(value)
+
+
+def check_rate(false_fail_rate: float) -> float:
+    """A probability, neither 0 nor 1."""
+    if not 0 < false_fail_rate < 1:
+        raise ValueError(f"false_fail_rate must be between 0 and 1, got {false_fail_rate!r}")
+    return float(false_fail_rate)
+
+
+def check_draws(draws: int, least: int) -> int:
+    """A number of draws."""
+    number = check_positive_int("draws", draws)
+    if number < least:
+        raise ValueError(f"draws must be at least {least}, got {number}")
+    return number

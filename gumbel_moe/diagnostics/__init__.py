@@ -1,12 +1,9 @@
 """Diagnostics: any gradient estimator, tested for bias, its variance measured, and routers seen at work."""
 
 from gumbel_moe.diagnostics._assignment_report import AssignmentReport, assignment_report
-from gumbel_moe.diagnostics._check_unbiased import check_unbiased
-from gumbel_moe.diagnostics._compare_variance import compare_variance
-from gumbel_moe.diagnostics._comparison import VarianceComparison
-from gumbel_moe.diagnostics._report import UnbiasedReport
-from gumbel_moe.diagnostics._routing_record import RoutingReport
-from gumbel_moe.diagnostics._routing_report import routing_report
+from gumbel_moe.diagnostics._check_unbiased import UnbiasedReport, check_unbiased
+from gumbel_moe.diagnostics._compare_variance import VarianceComparison, compare_variance
+from gumbel_moe.diagnostics._routing_report import RoutingReport, routing_report
 
 __all__ = [
     "AssignmentReport",

@@ -1,6 +1,9 @@
 """How noisy are gradient estimators, and what does a unit of variance cost?"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,24 +12,82 @@ import numpy as np
 import pandas as pd
 from jax import Array
 
-from gumbel_moe._checks import check_positive, check_positive_int
+from gumbel_moe._checks import check_draws, check_positive, check_positive_int
 from gumbel_moe._keys import check_key
-from gumbel_moe._optional import progress_bar
-from gumbel_moe.diagnostics._bootstrap import interval as middle
-from gumbel_moe.diagnostics._bootstrap import resampled_means
-from gumbel_moe.diagnostics._checks import check_draws
-from gumbel_moe.diagnostics._comparison import VarianceComparison
-from gumbel_moe.diagnostics._draws import Estimate, layout_of_draws, plan_of, sampler
+from gumbel_moe._optional import need, progress_bar
+from gumbel_moe.diagnostics._draws import GradientEstimator, batching_of, layout_of_draws, sampler
 from gumbel_moe.diagnostics._layout import Layout, check_same
-from gumbel_moe.diagnostics._spectrum import FULL, Spectrum, of_covariance, of_draws
+from gumbel_moe.diagnostics._save import Saved
+from gumbel_moe.diagnostics._spectrum import FULL, Spectrum
 from gumbel_moe.diagnostics._stream import Stretch, stretch
-from gumbel_moe.diagnostics._timing import Timed, timed_draws
+from gumbel_moe.diagnostics._timing import timed_draws
+from gumbel_moe.diagnostics._tree import data_tree
+from gumbel_moe.diagnostics._variance_table import INTERVAL, relate, resampled_means, row, spectrum_of
 
-_INTERVAL = 0.95
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VarianceComparison(Saved):
+    """From [`compare_variance`][gumbel_moe.diagnostics.compare_variance]; `print` shows the table."""
+
+    summary: pd.DataFrame
+    """One row per estimator. `trace`: of the covariance of one draw, with `trace_low` and `trace_high`; `relative`: the
+    reference's trace over this one, above 1 where fewer draws are needed, with `relative_low` and `relative_high`;
+    `signal_to_noise`: squared norm of the mean over the trace; `seconds`: of one draw, median; `evaluations`: of
+    experts; `trace_x_seconds`, `trace_x_evaluations`: the variance for a unit of cost; `relative_per_second`,
+    `relative_per_evaluation`: the reference's over this one; `rank`: effective number of directions that share the
+    variance; `top_share`: of the largest eigenvalue; `largest_draw`: what the largest draw contributes to the trace
+    (near 1: a tail so heavy that no interval holds); `not_finite`: draws that were NaN or infinite."""
+    reference: str
+    interval: float
+    """Probability that each interval covers."""
+    draws: int
+    """Of every chain."""
+    chains: int
+    spectra: dict[str, Spectrum]
+    """By estimator: `eigenvalues` from the largest down (all of them for up to 256 coordinates; else those of a few
+    draws, the largest of which are too large), and the effective `rank`."""
+    squared_deviations: np.ndarray
+    """`(chains, draws, estimators)`: what every draw adds to the trace, up to a small constant its squared distance
+    from the mean."""
+    attrs: dict[str, Any]
+
+    @cached_property
+    def data(self) -> Any:
+        """An ArviZ DataTree: `posterior` with `squared_deviation` of every draw (its mean is the trace), by estimator;
+        `constant_data` with the summary and the eigenvalues.
+        """
+        names = list(self.summary.index)
+        longest = max(len(spectrum.eigenvalues) for spectrum in self.spectra.values())
+        eigenvalues = np.full((len(names), longest), np.nan)
+        for line, name in zip(eigenvalues, names, strict=True):
+            values = self.spectra[name].eigenvalues
+            line[: len(values)] = values
+        columns = {name: self.summary[name].to_numpy(np.float64) for name in self.summary}
+        return data_tree(
+            {"squared_deviation": self.squared_deviations},
+            {**columns, "eigenvalue": eigenvalues},
+            {"estimator": names, "place": np.arange(longest)},
+            {"squared_deviation": ["estimator"]},
+            {**{name: ["estimator"] for name in columns}, "eigenvalue": ["estimator", "place"]},
+            {**self.attrs, "reference": self.reference, "draws": self.draws, "chains": self.chains},
+        )
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Variance and efficiency with intervals, and the spectra; `path` is where to write a PNG, if anywhere.
+
+        **Returns:** the matplotlib figure.
+        """
+        return need("gumbel_moe.diagnostics.pictures", "a picture").draw_comparison(self, path)
+
+    def __str__(self) -> str:
+        title = f"{self.draws * self.chains:,} draws each; relative to {self.reference}, {self.interval:.0%} intervals"
+        return f"{title}\n{self.summary.T.to_string(float_format='{:.4g}'.format)}"
+
+    __repr__ = __str__
 
 
 def compare_variance(
-    estimates: Mapping[str, Estimate],
+    estimates: Mapping[str, GradientEstimator],
     key: Array,
     draws: int = 1000,
     chains: int = 4,
@@ -93,16 +154,16 @@ def compare_variance(
             # From the draws' own mean, which the centre they were measured from is not.
             squared = seen.length.astype(np.float64) ** 2 - np.sum(seen.moments.mean**2)
             lengths.append(squared)
-            spectra[name] = _spectrum(seen, timed[name])
+            spectra[name] = spectrum_of(seen, timed[name])
             trace = float(np.sum(seen.moments.variance))
             means = resampled_means(squared.ravel(), place)
             resampled[name] = trace * means / squared.mean() if squared.any() else np.zeros_like(means)
-            rows[name] = _row(seen, np.asarray(centre, np.float64), timed[name], squared, trace, spectra[name])
+            rows[name] = row(seen, np.asarray(centre, np.float64), timed[name], squared, trace, spectra[name])
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("estimator")
     return VarianceComparison(
-        summary=_relate(table, resampled, evaluations, reference),
+        summary=relate(table, resampled, evaluations, reference),
         reference=reference,
-        interval=_INTERVAL,
+        interval=INTERVAL,
         draws=draws,
         chains=chains,
         spectra=spectra,
@@ -111,7 +172,7 @@ def compare_variance(
     )
 
 
-def _names(estimates: Mapping[str, Estimate]) -> list[str]:
+def _names(estimates: Mapping[str, GradientEstimator]) -> list[str]:
     if not isinstance(estimates, Mapping):
         raise TypeError(f"estimates must be a dict from names to functions, got {type(estimates).__name__}")
     if not estimates or not all(isinstance(name, str) for name in estimates):
@@ -128,63 +189,11 @@ def _costs(cost: Mapping[str, float] | None, names: list[str]) -> dict[str, floa
 
 
 def _draw(
-    estimate: Estimate, layout: Layout, key: Array, chains: int, draws: int, centre: Array, advance: Any
+    estimate: GradientEstimator, layout: Layout, key: Array, chains: int, draws: int, centre: Array, advance: Any
 ) -> Stretch:
     """All draws, as deviations from a centre near their mean, so that their squares are free of cancellation."""
-    plan = plan_of(layout, chains * draws)
+    batching = batching_of(layout, chains * draws)
     products = layout.size <= FULL
-    sample = sampler((estimate,), layout, plan.together, products)
+    sample = sampler((estimate,), layout, batching.together, products)
     none = np.zeros(0, np.int64)
-    return stretch(sample, plan, key, chains, range(draws), centre, none, products=products, advance=advance)
-
-
-def _spectrum(seen: Stretch, timed: Timed) -> Spectrum:
-    moments = seen.moments
-    if moments.products is None:
-        return of_draws(timed.draws)
-    return of_covariance(moments.products / (moments.count - 1), moments.count)
-
-
-def _row(
-    seen: Stretch, centre: np.ndarray, timed: Timed, squared: np.ndarray, trace: float, spectrum: Spectrum
-) -> dict[str, float]:
-    count = seen.moments.count
-    total = float(squared.sum())
-    signal = float(np.sum((centre + seen.moments.mean) ** 2)) - trace / count  # the mean's own noise taken out
-    return {
-        "trace": trace,
-        "signal_to_noise": signal / trace if trace else np.inf,
-        "seconds": float(np.median(timed.seconds)),
-        "rank": spectrum.rank,
-        "top_share": float(spectrum.eigenvalues[0] / spectrum.eigenvalues.sum()) if trace else np.nan,
-        "largest_draw": float(squared.max() / total) if total else np.nan,
-        "not_finite": int((~seen.whole).sum()),
-    }
-
-
-def _relate(
-    table: pd.DataFrame, resampled: dict[str, np.ndarray], evaluations: dict[str, float], reference: str
-) -> pd.DataFrame:
-    """The columns that need several others, in their order."""
-    low_high = {name: middle(values, _INTERVAL) for name, values in resampled.items()}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = {
-            name: (1.0, 1.0) if name == reference else middle(resampled[reference] / values, _INTERVAL)
-            for name, values in resampled.items()
-        }
-        table = table.assign(
-            trace_low=[low for low, _ in low_high.values()],
-            trace_high=[high for _, high in low_high.values()],
-            relative=table.trace[reference] / table.trace,
-            relative_low=[low for low, _ in ratios.values()],
-            relative_high=[high for _, high in ratios.values()],
-            evaluations=list(evaluations.values()),
-        )
-        for unit in ("seconds", "evaluations"):
-            product = table.trace * table[unit]
-            table[f"trace_x_{unit}"] = product
-            table[f"relative_per_{unit.removesuffix('s')}"] = product[reference] / product
-    order = ["trace", "trace_low", "trace_high", "relative", "relative_low", "relative_high", "signal_to_noise"]
-    order += ["seconds", "trace_x_seconds", "relative_per_second"]
-    order += ["evaluations", "trace_x_evaluations", "relative_per_evaluation"]
-    return table.reindex(columns=[*order, "rank", "top_share", "largest_draw", "not_finite"])
+    return stretch(sample, batching, key, chains, range(draws), centre, none, products=products, advance=advance)

@@ -17,11 +17,49 @@ _MOST = 512  # draws in a batch
 _TOGETHER_CPU, _TOGETHER = 32, 256  # draws at once: more does not make a CPU faster, and needs its memory
 PROJECTIONS = 4  # random ones
 
-Estimate = Callable[[Array], Any]
+GradientEstimator = Callable[[Array], Any]
+
+
+class Places(NamedTuple):
+    """Which draws a batch holds, `(rows,)` each."""
+
+    chain: Any
+    draw: Any
+    """Its number in the chain."""
+    valid: Any
+    """False for those that only fill up the batch."""
+
+
+class Frame(NamedTuple):
+    """What draws are measured against."""
+
+    centre: Array
+    """`(size,)`: deviations are from here."""
+    keep: Array
+    """`(keep,)`: indices of the coordinates of which every draw is kept."""
+    signs: Array
+    """`(PROJECTIONS, size)`: of the random projections."""
+    unit: Array
+    """`(size,)`: what they divide by; the first batch sets it where it is 0 throughout."""
+    direction: Array
+    """`(size,)`: one more projection."""
+
+
+class PerDraw(NamedTuple):
+    """What is kept of every draw, `(rows, ...)`."""
+
+    kept: Any
+    """`(rows, keep)`: the chosen coordinates."""
+    projections: Any
+    """`(rows, PROJECTIONS + 1)`: of the deviation; the last one is along the direction asked for."""
+    length: Any
+    """`(rows,)`: of the deviation, as a vector."""
+    whole: Any
+    """`(rows,)`: whether all coordinates are finite."""
 
 
 class Batch(NamedTuple):
-    """What is kept of a batch of draws, deviations being from the exact gradient; one entry per coordinate."""
+    """What is kept of a batch of draws: one entry per coordinate, but for `per_draw`."""
 
     count: Array
     """`()`: draws in it."""
@@ -40,19 +78,12 @@ class Batch(NamedTuple):
     """How many draws were NaN or infinite."""
     unit: Array
     """What the random projections divide by."""
-    kept: Array
-    """`(rows, keep)`: the chosen coordinates of every draw."""
-    projections: Array
-    """`(rows, PROJECTIONS + 1)`: of every draw's deviation; the last one is along the direction asked for."""
-    length: Array
-    """`(rows,)`: of every draw's deviation, as a vector."""
-    whole: Array
-    """`(rows,)`: whether all coordinates of the draw are finite."""
+    per_draw: PerDraw
     products: Array
     """`(size, size)` sum of products of differences from the mean, over the scales, if asked for; else empty."""
 
 
-class Plan(NamedTuple):
+class Batching(NamedTuple):
     """How many draws go together."""
 
     rows: int
@@ -61,7 +92,7 @@ class Plan(NamedTuple):
     """Made at once; divides `rows`."""
 
 
-def plan_of(layout: Layout, draws: int, most: int = _MOST) -> Plan:
+def batching_of(layout: Layout, draws: int, most: int = _MOST) -> Batching:
     """Batches for `draws` draws, of nearly equal size."""
     draw_bytes = layout.size * jnp.dtype(layout.dtype).itemsize
     most = max(1, min(most, _BATCH_BYTES // draw_bytes))
@@ -69,10 +100,10 @@ def plan_of(layout: Layout, draws: int, most: int = _MOST) -> Plan:
     rows = -(-draws // batches)
     at_once = _TOGETHER_CPU if jax.default_backend() == "cpu" else _TOGETHER
     together = max(1, min(rows, at_once, _TOGETHER_BYTES // draw_bytes))
-    return Plan(-(-rows // together) * together, together)
+    return Batching(-(-rows // together) * together, together)
 
 
-def layout_of_draws(estimates: tuple[Estimate, ...], key: Array) -> Layout:
+def layout_of_draws(estimates: tuple[GradientEstimator, ...], key: Array) -> Layout:
     """The layout of what the estimators return for a key; raises unless they agree."""
     layouts = []
     for place, estimate in enumerate(estimates):
@@ -85,7 +116,9 @@ def layout_of_draws(estimates: tuple[Estimate, ...], key: Array) -> Layout:
     return layouts[0]
 
 
-def sampler(estimates: tuple[Estimate, ...], layout: Layout, together: int, products: bool = False) -> Callable:
+def sampler(
+    estimates: tuple[GradientEstimator, ...], layout: Layout, together: int, products: bool = False
+) -> Callable:
     """The compiled function that makes a batch.
 
     A function that is compiled by `jax.jit` already must be pure, and is compiled here once for all calls. Any other
@@ -96,14 +129,16 @@ def sampler(estimates: tuple[Estimate, ...], layout: Layout, together: int, prod
     return _compiled(estimates, layout, together, products)
 
 
-def _compiled(estimates: tuple[Estimate, ...], layout: Layout, together: int, products: bool) -> Callable:
+def _compiled(estimates: tuple[GradientEstimator, ...], layout: Layout, together: int, products: bool) -> Callable:
     return jax.jit(partial(_batch, estimates, layout, together, products))
 
 
 _remembered = lru_cache(maxsize=16)(_compiled)
 
 
-def _one(estimates: tuple[Estimate, ...], layout: Layout, key: Array, chain: Array, draw: Array) -> tuple[Array, ...]:
+def _one(
+    estimates: tuple[GradientEstimator, ...], layout: Layout, key: Array, chain: Array, draw: Array
+) -> tuple[Array, ...]:
     """One draw; or the difference of two independent ones, with its size before the subtraction."""
     key = jax.random.fold_in(jax.random.fold_in(key, chain), draw)
     if len(estimates) == 1:
@@ -114,35 +149,30 @@ def _one(estimates: tuple[Estimate, ...], layout: Layout, key: Array, chain: Arr
 
 
 def _batch(
-    estimates: tuple[Estimate, ...],
+    estimates: tuple[GradientEstimator, ...],
     layout: Layout,
     together: int,
     products: bool,
     key: Array,
-    chain: Array,
-    draw: Array,
-    valid: Array,
-    exact: Array,
-    keep: Array,
-    signs: Array,
-    unit: Array,
-    direction: Array,
+    places: Places,
+    frame: Frame,
 ) -> Batch:
-    """The draws `(rows,)` of the given chains and places; those not valid only fill up the batch."""
+    """The draws at `places`."""
     one = jax.vmap(partial(_one, estimates, layout, key))
-    made = jax.lax.map(lambda at: one(*at), (chain.reshape(-1, together), draw.reshape(-1, together)))
+    made = jax.lax.map(lambda at: one(*at), (places.chain.reshape(-1, together), places.draw.reshape(-1, together)))
     values, *sizes = (part.reshape(-1, layout.size) for part in made)
     sizes = sizes[0] if sizes else jnp.abs(values)
+    valid = places.valid
     real = valid[:, None]
-    deviation = jnp.where(real, values - exact, 0)
+    deviation = jnp.where(real, values - frame.centre, 0)
     first = first_look(values, sizes, deviation, valid)
     scale = jnp.where(first.largest == 0, 1, first.largest)
     count = jnp.sum(valid).astype(values.dtype)
     mean, squares = mean_and_squares(deviation, scale, valid)
     longest = jnp.max(scale)
-    # The first batch sets the unit: the standard deviation, coordinate by coordinate.
-    unit = jnp.where(jnp.any(unit > 0), unit, scale * jnp.sqrt(squares / count))
-    weights = jnp.concatenate([jnp.where(unit > 0, signs.astype(unit.dtype) / unit, 0), direction[None]])
+    # The standard deviation, coordinate by coordinate.
+    unit = jnp.where(jnp.any(frame.unit > 0), frame.unit, scale * jnp.sqrt(squares / count))
+    weights = jnp.concatenate([jnp.where(unit > 0, frame.signs.astype(unit.dtype) / unit, 0), frame.direction[None]])
     return Batch(
         count=count,
         scale=scale,
@@ -153,10 +183,12 @@ def _batch(
         nonzero=first.nonzero,
         broken=first.broken,
         unit=unit,
-        kept=values[:, keep],
-        projections=jnp.matmul(deviation, weights.T, precision="highest"),
-        length=longest * jnp.sqrt(jnp.sum((deviation / longest) ** 2, axis=1)),
-        whole=jnp.all(jnp.isfinite(values) & jnp.isfinite(sizes), axis=1),
+        per_draw=PerDraw(
+            kept=values[:, frame.keep],
+            projections=jnp.matmul(deviation, weights.T, precision="highest"),
+            length=longest * jnp.sqrt(jnp.sum((deviation / longest) ** 2, axis=1)),
+            whole=jnp.all(jnp.isfinite(values) & jnp.isfinite(sizes), axis=1),
+        ),
         products=_products(jnp.where(real, deviation / scale - mean, 0)) if products else jnp.zeros((0, 0)),
     )
 

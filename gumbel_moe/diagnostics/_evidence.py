@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gumbel_moe.diagnostics._coordinates import Coordinates, judge, rare, rounding
-from gumbel_moe.diagnostics._draws import Estimate, plan_of, sampler
+from gumbel_moe.diagnostics._coordinate_tests import CoordinateTests, judge, rare, rounding
+from gumbel_moe.diagnostics._draws import GradientEstimator, batching_of, sampler
 from gumbel_moe.diagnostics._independence import Independence, look
 from gumbel_moe.diagnostics._layout import Layout
 from gumbel_moe.diagnostics._moments import Moments
@@ -25,7 +25,7 @@ class Evidence(NamedTuple):
     moments: Moments
     whole: np.ndarray
     """`(chains, draws)`: whether the draw is finite."""
-    coordinates: Coordinates
+    coordinates: CoordinateTests
     spread: Spread
     independence: Independence
     keep: np.ndarray
@@ -38,7 +38,7 @@ class Evidence(NamedTuple):
 
 
 def gather(
-    estimates: tuple[Estimate, ...],
+    estimates: tuple[GradientEstimator, ...],
     exact: np.ndarray,
     layout: Layout,
     key: Array,
@@ -51,13 +51,13 @@ def gather(
 ) -> Evidence:
     """Half of every chain's draws, and the direction that they suggest for the other half."""
     half = draws // 2
-    plan = plan_of(layout, chains * (draws - half))
-    sample = sampler(estimates, layout, plan.together)
-    shift = jnp.asarray(exact, layout.dtype)
-    first = stretch(sample, plan, key, chains, range(half), shift, keep, advance=advance)
+    batching = batching_of(layout, chains * (draws - half))
+    sample = sampler(estimates, layout, batching.together)
+    centre = jnp.asarray(exact, layout.dtype)
+    first = stretch(sample, batching, key, chains, range(half), centre, keep, advance=advance)
     direction = learn(layout, exact, first.moments)
     second = stretch(
-        sample, plan, key, chains, range(half, draws), shift, keep, first.unit, direction.vector, advance=advance
+        sample, batching, key, chains, range(half, draws), centre, keep, first.unit, direction.vector, advance=advance
     )
 
     moments = first.moments.with_(second.moments)
@@ -70,7 +70,7 @@ def gather(
         exact=exact,
         moments=moments,
         whole=np.concatenate([first.whole, second.whole], axis=1),
-        coordinates=judge(layout, exact, np.asarray(shift, np.float64), moments, rate / 2),
+        coordinates=judge(layout, exact, np.asarray(centre, np.float64), moments, rate / 2),
         spread=project(direction, second.along, rate / 2),
         independence=look((kept, projections), judged),
         keep=keep,

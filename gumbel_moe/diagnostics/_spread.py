@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
-from gumbel_moe.diagnostics._coordinates import POWER, rare, reach, rounding
+from gumbel_moe.diagnostics._coordinate_tests import POWER, rare, reach, rounding
 from gumbel_moe.diagnostics._layout import Layout
 from gumbel_moe.diagnostics._moments import Moments
 

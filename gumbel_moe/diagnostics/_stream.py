@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gumbel_moe.diagnostics._draws import PROJECTIONS, Batch, Plan
+from gumbel_moe.diagnostics._draws import PROJECTIONS, Batch, Batching, Frame, PerDraw, Places
 from gumbel_moe.diagnostics._moments import Moments
 
 
@@ -31,11 +31,11 @@ class Stretch(NamedTuple):
 
 def stretch(
     sample: Callable[..., Batch],
-    plan: Plan,
+    batching: Batching,
     key: Array,
     chains: int,
     draws: range,
-    exact: Array,
+    centre: Array,
     keep: np.ndarray,
     unit: Array | None = None,
     direction: np.ndarray | None = None,
@@ -43,26 +43,32 @@ def stretch(
     advance: Callable[[int], object] = lambda rows: None,
 ) -> Stretch:
     """The draws with the given numbers, of every chain; `advance` is told how many are done."""
-    size, total = exact.shape[0], chains * len(draws)
-    zeros = jnp.zeros_like(exact)
-    unit = zeros if unit is None else unit
-    along = zeros if direction is None else jnp.asarray(direction, exact.dtype)
+    size, total = centre.shape[0], chains * len(draws)
+    zeros = jnp.zeros_like(centre)
+    frame = Frame(
+        centre=centre,
+        keep=jnp.asarray(keep, jnp.int32),
+        signs=jnp.asarray(np.random.default_rng(0).integers(0, 2, (PROJECTIONS, size), np.int8) * 2 - 1),
+        unit=zeros if unit is None else unit,
+        direction=zeros if direction is None else jnp.asarray(direction, centre.dtype),
+    )
     moments = Moments(size, products)
     # The dtype of a table is the device's own: float64 would double it for nothing.
-    kept = np.empty((total, len(keep)), exact.dtype)
-    projected = np.empty((total, PROJECTIONS + 1), exact.dtype)
-    length, whole = np.empty(total, exact.dtype), np.empty(total, bool)
-    chosen = jnp.asarray(keep, jnp.int32)
-    signs = jnp.asarray(np.random.default_rng(0).integers(0, 2, (PROJECTIONS, size), np.int8) * 2 - 1)
-    for start in range(0, total, plan.rows):
-        row = np.arange(start, start + plan.rows)
+    tables = PerDraw(
+        kept=np.empty((total, len(keep)), centre.dtype),
+        projections=np.empty((total, PROJECTIONS + 1), centre.dtype),
+        length=np.empty(total, centre.dtype),
+        whole=np.empty(total, bool),
+    )
+    for start in range(0, total, batching.rows):
+        row = np.arange(start, start + batching.rows)
         valid, place = row < total, np.minimum(row, total - 1)
         chain, draw = np.divmod(place, len(draws))
-        batch = sample(key, np.int32(chain), np.int32(draws.start + draw), valid, exact, chosen, signs, unit, along)
-        unit = batch.unit
-        rows = slice(start, min(start + plan.rows, total))
+        batch = sample(key, Places(np.int32(chain), np.int32(draws.start + draw), valid), frame)
+        frame = frame._replace(unit=batch.unit)
+        rows = slice(start, min(start + batching.rows, total))
         count = rows.stop - start
-        for table, part in zip((kept, projected, length, whole), batch[-5:-1], strict=True):
+        for table, part in zip(tables, batch.per_draw, strict=True):
             table[rows] = np.asarray(part)[:count]
         moments.add(batch)
         advance(count)
@@ -72,10 +78,10 @@ def stretch(
 
     return Stretch(
         moments=moments,
-        kept=by_chain(kept),
-        projections=by_chain(projected[:, :PROJECTIONS]),
-        along=by_chain(projected[:, PROJECTIONS]),
-        length=by_chain(length),
-        whole=by_chain(whole),
-        unit=unit,
+        kept=by_chain(tables.kept),
+        projections=by_chain(tables.projections[:, :PROJECTIONS]),
+        along=by_chain(tables.projections[:, PROJECTIONS]),
+        length=by_chain(tables.length),
+        whole=by_chain(tables.whole),
+        unit=frame.unit,
     )

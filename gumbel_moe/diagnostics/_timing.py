@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from gumbel_moe.diagnostics._draws import Estimate
+from gumbel_moe.diagnostics._draws import GradientEstimator
 from gumbel_moe.diagnostics._layout import Layout
 
 _TABLE_BYTES = 2**26
@@ -24,7 +24,7 @@ class Timed(NamedTuple):
     """`(repeats,)`: wall time of each, compiled before."""
 
 
-def timed_draws(estimates: Mapping[str, Estimate], layout: Layout, key: Array, draws: int) -> dict[str, Timed]:
+def timed_draws(estimates: Mapping[str, GradientEstimator], layout: Layout, key: Array, draws: int) -> dict[str, Timed]:
     """The estimators take turns, so that what else the machine does falls on all of them."""
     repeats = max(2, min(_MOST, draws, _TABLE_BYTES // (8 * layout.size)))
     compiled = {name: jax.jit(estimate) for name, estimate in estimates.items()}

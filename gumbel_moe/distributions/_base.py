@@ -12,14 +12,17 @@ from gumbel_moe._arrays import as_array, is_traced
 from gumbel_moe._checks import check_capacity, check_entries, check_logits, check_places
 from gumbel_moe._keys import check_key
 from gumbel_moe.distributions._constraints import capacities, logits_matrix
-from gumbel_moe.distributions._discrete_samplers import refuse_discrete_samplers
 
 # A decorator for `support`; NumPyro types its arguments by their default value.
 assignment_support: Any = constraints.dependent_property(is_discrete=True, event_dim=1)  # pyright: ignore
 
 
 class AssignmentDistribution(Distribution):
-    """Base of the distributions over which expert handles which datapoint."""
+    """Base of the distributions over which expert handles which datapoint.
+
+    Samplers of single discrete entries, of continuous sites alone, and automatic guides find no support to list here,
+    and refuse in NumPyro's own words; `gumbel_moe.mcmc.swap_and_move` is for them.
+    """
 
     arg_constraints: ClassVar[dict[str, Any]] = {"logits": logits_matrix, "capacity": capacities}
     pytree_data_fields = ("logits", "capacity", "present")
@@ -56,12 +59,6 @@ class AssignmentDistribution(Distribution):
     def num_experts(self) -> int:
         """The number `k` of experts."""
         return self.logits.shape[-1]
-
-    @property
-    def has_enumerate_support(self) -> bool:
-        """False: an assignment has no support that could be listed entry by entry."""
-        refuse_discrete_samplers(type(self).__name__)
-        return False
 
     @classmethod
     def infer_shapes(cls, logits: tuple[int, ...], capacity: tuple[int, ...] = ()) -> tuple[tuple, tuple]:

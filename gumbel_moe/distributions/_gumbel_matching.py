@@ -11,8 +11,9 @@ from jax.typing import ArrayLike
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import validate_sample
 
+from gumbel_moe._absent import capacity_with_absent, with_absent
 from gumbel_moe._batch import over_leading_axes
-from gumbel_moe._checks import check_positive, check_positive_int, check_room
+from gumbel_moe._checks import check_draws, check_positive, check_positive_int, check_room
 from gumbel_moe._experts import at_expert
 from gumbel_moe._logits import without_constants
 from gumbel_moe._varying import vary_like
@@ -22,7 +23,6 @@ from gumbel_moe.distributions._constraints import balanced_assignment
 from gumbel_moe.distributions._gumbel_noise import gumbel_noise
 from gumbel_moe.distributions._matching_log_prob import DEFAULT_DRAWS, Estimate, matching_log_prob
 from gumbel_moe.matching import solve_matching
-from gumbel_moe.matching._absent import capacity_with_absent, with_absent
 from gumbel_moe.matching._exchange import match_and_distances
 from gumbel_moe.matching._solve import check_solved
 
@@ -160,7 +160,7 @@ class GumbelMatching(AssignmentDistribution):
 
         By default the key is a fixed one.
         """
-        draws = _check_draws(draws)
+        draws = check_draws(draws, 2)  # one has no standard error
         value = self.sample(jax.random.key(0) if key is None else key, (draws,))
         log_prob, error = self._estimate(value)
         spread = jnp.var(log_prob, axis=0, ddof=1) / draws
@@ -172,7 +172,7 @@ class GumbelMatching(AssignmentDistribution):
 
         $P(z_i = j) = E[q_{ij}]$, of smaller variance than counting where datapoint $i$ went (Rao-Blackwell).
         """
-        draws = _check_draws(draws)
+        draws = check_draws(draws, 2)
 
         def add(carry: tuple[Array, Array], step: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
             mean, squares = carry
@@ -227,9 +227,3 @@ def _weights(logits: Array, log_q: Array, value: Array) -> Array:
     log_p = at_expert(jax.nn.log_softmax(logits, axis=-1), value)
     weight = jnp.where(value < 0, jnp.nan, jnp.exp(log_p - at_expert(log_q, value)))
     return jax.lax.stop_gradient(jnp.where(value < logits.shape[-1], weight, 0))
-
-
-def _check_draws(draws: Any) -> int:
-    if check_positive_int("draws", draws) < 2:
-        raise ValueError(f"draws must be at least 2 for a standard error, got {draws}")
-    return draws

@@ -8,10 +8,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from gumbel_moe._absent import capacity_with_absent, with_absent
 from gumbel_moe._checks import check_logits, check_room
 from gumbel_moe._experts import at_expert
 from gumbel_moe.matching import solve_matching
-from gumbel_moe.matching._absent import capacity_with_absent, with_absent
 from gumbel_moe.routing._assemble import assemble, check_feasible
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing

@@ -8,8 +8,8 @@ import xarray
 from scipy.stats import binom
 
 from gumbel_moe.diagnostics import compare_variance
-from gumbel_moe.diagnostics._bootstrap import interval, resampled_means
 from gumbel_moe.diagnostics._spectrum import of_covariance, of_draws
+from gumbel_moe.diagnostics._variance_table import interval, resampled_means
 from tests.diagnostics.problems import estimator, toy
 
 KEY = jax.random.key(0)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from gumbel_moe.diagnostics.pictures._style import INK, LINES, figure_of, logarithmic, write_png
 
 if TYPE_CHECKING:
-    from gumbel_moe.diagnostics._comparison import VarianceComparison
+    from gumbel_moe.diagnostics._compare_variance import VarianceComparison
 
 
 def draw_comparison(result: "VarianceComparison", path: str | Path | None = None) -> Figure:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from gumbel_moe.diagnostics.pictures._style import BAD, FAINT, GOOD, INK, LINES, figure_of, logarithmic, write_png
 
 if TYPE_CHECKING:
-    from gumbel_moe.diagnostics._routing_record import RoutingReport
+    from gumbel_moe.diagnostics._routing_report import RoutingReport
 
 
 def draw_routing(report: "RoutingReport", path: str | Path | None = None) -> Figure:

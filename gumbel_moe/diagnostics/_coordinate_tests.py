@@ -13,7 +13,7 @@ _RARE = 50  # draws that are not 0: with fewer, the sample says little about its
 POWER = 0.99  # of the biases called detectable
 
 
-class Coordinates(NamedTuple):
+class CoordinateTests(NamedTuple):
     """`(size,)` arrays, but for the limit."""
 
     bias: np.ndarray
@@ -45,11 +45,11 @@ def rare(moments: Moments) -> np.ndarray:
     return moments.nonzero <= min(_RARE, moments.count // 4)
 
 
-def judge(layout: Layout, exact: np.ndarray, shift: np.ndarray, moments: Moments, rate: float) -> Coordinates:
-    """Bonferroni over the coordinates; `shift` is what the moments are about."""
+def judge(layout: Layout, exact: np.ndarray, centre: np.ndarray, moments: Moments, rate: float) -> CoordinateTests:
+    """Bonferroni over the coordinates; `centre` is what the moments are about."""
     each = rate / layout.size
     limit = float(stats.t.isf(each / 2, moments.count - 1))
-    bias = moments.mean + (shift - exact)
+    bias = moments.mean + (centre - exact)
     deviation = np.sqrt(moments.variance)
     # Equal draws come out of the device's sums with a spread of a few roundings.
     error = np.where(deviation > 8 * layout.eps * np.abs(bias), deviation, 0) / np.sqrt(moments.count)
@@ -58,7 +58,7 @@ def judge(layout: Layout, exact: np.ndarray, shift: np.ndarray, moments: Moments
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(excess > 0, np.sign(bias) * excess / error, 0.0)
     z = np.where(np.isfinite(bias) & np.isfinite(error), z, np.nan)
-    return Coordinates(bias, error, allowance, z, allowance + reach(limit, moments.count - 1) * error, limit)
+    return CoordinateTests(bias, error, allowance, z, allowance + reach(limit, moments.count - 1) * error, limit)
 
 
 def reach(limit: float, freedom: int) -> float:
