@@ -77,17 +77,15 @@ def settings() -> list[Setting]:
 @partial(jax.jit, static_argnames=("process", "capacity", "draws"))
 def draw(process: str, own: Problem, capacity: int, draws: int, key: Array) -> Drawn:
     """Many draws of one problem."""
-    log_p = jax.nn.log_softmax(own.logits, axis=1)
-    exact = gradient(own, jnp.exp(log_p))
+    exact = gradient(own, jax.nn.softmax(own.logits, axis=1))
 
     def one(key: Array) -> Drawn:
         if process == "skip":
             skip = SkipAssignment(own.logits, capacity)
-            value = skip.sample(key)
-            expert, weight = skip.expert(value), skip.importance_weights(value)
+            value, weight = skip.sample_with_weights(key)
+            expert = skip.expert(value)
         else:
-            expert, log_q = GumbelMatching(own.logits, capacity).sample_with_conditionals(key)
-            weight = jnp.exp(jnp.take_along_axis(log_p - log_q, expert[:, None], axis=1)[:, 0])
+            expert, weight = GumbelMatching(own.logits, capacity).sample_with_weights(key)
         drawn = gradient(own, weight[:, None] * jax.nn.one_hot(expert, own.logits.shape[1]))
         return Drawn(jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), drawn, exact), weight)
 
