@@ -13,7 +13,7 @@ from numpyro.infer.util import get_importance_trace
 from numpyro.util import check_model_guide_match
 
 from gumbel_moe._experts import at_expert
-from gumbel_moe.estimators._baselines import leave_one_out
+from gumbel_moe.estimators._leave_one_out import leave_one_out
 from gumbel_moe.estimators._routed_guide import Drawn, RoutedGuide, Router, is_masked, shareable
 from gumbel_moe.estimators._score_function import gradient_only
 from gumbel_moe.estimators._stratified import stratified_baseline
@@ -143,7 +143,7 @@ class AssignmentELBO(ELBO):
             if name in shared:
                 baseline = stratified_baseline(drawn.weight, detached, drawn.at_random)
             else:
-                baseline = leave_one_out(drawn.weight, detached)
+                baseline = leave_one_out(drawn.weight, stop_gradient(cost))
             score = (detached - drawn.weight * baseline) * gradient_only(log_q)
             elbo = elbo + jnp.mean(jnp.sum(weighted + score, axis=1))
             if drawn.present is not None:

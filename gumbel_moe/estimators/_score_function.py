@@ -1,5 +1,9 @@
 """The score-function (REINFORCE) estimator for weighted draws."""
 
+from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -9,8 +13,11 @@ from gumbel_moe._arrays import as_array
 from gumbel_moe._experts import at_expert
 from gumbel_moe.routing import Routing
 
+Routings = Routing | Sequence[Routing]
+"""Of one layer, or of each layer of a stack."""
 
-def score_function_loss(routing: Routing, losses: ArrayLike, baseline: ArrayLike | None = None) -> Array:
+
+def score_function_loss(routing: Routings, losses: ArrayLike, baseline: ArrayLike | None = None) -> Array:
     r"""A scalar whose value estimates the mean loss and whose gradient estimates its gradient, both without bias.
 
     The objective is the mean of the expected losses, with no capacity in it, over the datapoints that take part:
@@ -26,12 +33,18 @@ def score_function_loss(routing: Routing, losses: ArrayLike, baseline: ArrayLike
 
     - `routing`: a [`Routing`][gumbel_moe.routing.Routing] of one of the weighted routers (independent, skip,
       Gumbel-Matching). With any other router the result is that router's own loss with a score-function term, biased.
-    - `losses`: `(n,)`, the loss of every datapoint under its expert, differentiable. Entries of datapoints that were
-      skipped or left out are ignored, whatever they hold.
+      Of a stack of layers that every datapoint passes: the sequence of the layers' routings, all of them. The weight
+      is then the product of the layers' weights, the score the sum of their scores, and the objective the mean over
+      the experts of all layers; a datapoint counts where every layer kept it. The last layer's routing alone, or the
+      mean of two layers' losses, would be biased.
+    - `losses`: `(n,)`, the loss of every datapoint under its expert (in a stack: its experts), differentiable. It may
+      depend on the datapoint's own experts alone: where attention or a batch's statistics mix datapoints, the weights
+      no longer stand for what they should. Entries of datapoints that were skipped or left out are ignored, whatever
+      they hold.
     - `baseline`: what to subtract from the losses in the score term, treated as a constant; it must not depend on the
       draw that made `routing`. A scalar or `(n,)`: one value per datapoint. `(n, k)`: one per datapoint and expert;
-      then $b_{i z_i}$ is subtracted and $\sum_j b_{ij} \nabla p_{ij}$ added, so that the estimate stays unbiased.
-      None: 0.
+      then $b_{i z_i}$ is subtracted and $\sum_j b_{ij} \nabla p_{ij}$ added, so that the estimate stays unbiased (not
+      for a stack). None: 0.
 
     **Returns:** a scalar, of the dtype of the losses and weights; 0 if there are no datapoints.
 
@@ -55,27 +68,52 @@ def score_function_loss(routing: Routing, losses: ArrayLike, baseline: ArrayLike
     Reference: W. Kool, C. J. Maddison, A. Mnih, arXiv 2109.11817 (2021); for the score-function estimator,
     R. J. Williams, *Simple statistical gradient-following algorithms*, Machine Learning 8 (1992).
     """
-    if not isinstance(routing, Routing):
-        raise TypeError(f"routing must be a Routing with one expert per datapoint, got {type(routing).__name__}")
-    n, k = routing.log_probs.shape[-2:]
+    draw = joint(routing)
+    n = draw.kept.shape[-1]
     losses = as_array("losses", losses)
     if losses.shape != (n,):
         raise ValueError(f"losses must have shape ({n},), one per datapoint, got {losses.shape}")
     baseline = jnp.zeros((), losses.dtype) if baseline is None else as_array("baseline", baseline)
-    if baseline.shape not in ((), (n,), (n, k)):
-        raise ValueError(f"baseline must be a scalar or have shape ({n},) or ({n}, {k}), got {baseline.shape}")
+    one = routing if isinstance(routing, Routing) else None
+    shapes = ((), (n,)) if one is None else ((), (n,), (n, one.log_probs.shape[-1]))
+    if baseline.shape not in shapes:
+        allowed = f"({n},)" if one is None else f"({n},) or {shapes[-1]}"
+        raise ValueError(f"baseline must be a scalar or have shape {allowed}, got {baseline.shape}")
 
     stop = jax.lax.stop_gradient
-    losses = jnp.where(routing.kept, losses, 0)
-    weight, baseline = stop(routing.weight), stop(baseline)
-    if baseline.ndim == 2:
-        baseline = jnp.where(routing.mask[:, None], baseline, 0)
-        subtracted = at_expert(baseline, routing.expert)
-        added = jnp.sum(baseline * gradient_only(jnp.exp(routing.log_probs)), axis=1)
+    losses = jnp.where(draw.kept, losses, 0)
+    weight, baseline = stop(draw.weight), stop(baseline)
+    if one is not None and baseline.ndim == 2:
+        baseline = jnp.where(one.mask[:, None], baseline, 0)
+        subtracted = at_expert(baseline, one.expert)
+        added = jnp.sum(baseline * gradient_only(jnp.exp(one.log_probs)), axis=1)
     else:
-        subtracted, added = jnp.where(routing.mask, baseline, 0), 0.0
-    score = stop(weight * (losses - subtracted)) * gradient_only(routing.log_prob)
-    return jnp.sum(weight * losses + score + added) / jnp.maximum(jnp.sum(routing.mask), 1).astype(losses.dtype)
+        subtracted, added = jnp.where(draw.mask, baseline, 0), 0.0
+    score = stop(weight * (losses - subtracted)) * gradient_only(draw.log_prob)
+    return jnp.sum(weight * losses + score + added) / jnp.maximum(jnp.sum(draw.mask), 1).astype(losses.dtype)
+
+
+class Joint(NamedTuple):
+    """`(n,)` arrays: what happened to every datapoint in all layers together."""
+
+    kept: Array
+    weight: Array
+    log_prob: Array
+    mask: Array
+
+
+def joint(routing: Routings) -> Joint:
+    """One routing, or several of a stack of layers: the product of the weights, the sum of the log-probabilities."""
+    layers = (routing,) if isinstance(routing, Routing) else routing
+    if not (isinstance(layers, list | tuple) and all(isinstance(layer, Routing) for layer in layers)):
+        got = type(routing).__name__
+        raise TypeError(f"routing must be a Routing with one expert per datapoint, or a sequence of them, got {got}")
+    shapes = [layer.kept.shape for layer in layers]
+    if len(set(shapes)) != 1:
+        raise ValueError(f"routing must be of the same datapoints in every layer, at least one, got shapes {shapes}")
+    kept, weight, log_prob, mask = ([getattr(layer, name) for layer in layers] for name in Joint._fields)
+    both = jnp.logical_and
+    return Joint(reduce(both, kept), reduce(jnp.multiply, weight), reduce(jnp.add, log_prob), reduce(both, mask))
 
 
 def gradient_only(x: Array) -> Array:

@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_logits, check_room
+from gumbel_moe._floor import check_floor, floored, reweighted
 from gumbel_moe._keys import check_key
 from gumbel_moe.distributions import GumbelMatching
 from gumbel_moe.routing._assemble import assemble, check_feasible
@@ -18,9 +19,11 @@ from gumbel_moe.routing._record import Routing
 
 @dataclass(frozen=True)
 class GumbelMatchingRouter(CapacitatedRouter):
-    r"""The best capacitated assignment of the logits with Gumbel noise added: nobody is skipped.
+    r"""The best capacitated assignment of logits with Gumbel noise added: nobody is skipped.
 
-    With $q_{ij}$ the probability that datapoint $i$ goes to expert $j$ given the noise of all others, the weight is
+    The process runs on $\log((1 - \epsilon) p_{ij} + \epsilon / k)$, with $\epsilon$ the `floor` and $k$ the number of
+    experts that are allowed. With $q_{ij}$ the probability that datapoint $i$ goes to expert $j$ given the noise of all
+    others, the weight is
 
     $$w_i = \frac{p_{i z_i}}{q_{i z_i}},$$
 
@@ -31,6 +34,9 @@ class GumbelMatchingRouter(CapacitatedRouter):
 
     - `capacity`: an int or `(k,)` ints, at least 1, with `sum(capacity) >= n`.
     - `corrected`: False gives all datapoints the weight 1 instead, which is biased; for comparison.
+    - `floor`: $\epsilon$, at least 0 and below 1. 0 is the paper's process, whose weights have wild tails where a sharp
+      router wants more of an expert than it holds: who is crowded out has a large $p$ and a tiny $q$. A floor lets
+      others than the most eager come, and bounds the weights in practice (the documentation has the measurements).
 
     A call takes a JAX `key`, `logits` `(n, k)` (`-inf` forbids an expert for a datapoint), and optionally a `mask`
     `(n,)` bool, false for datapoints that take no part; it returns a [`Routing`][gumbel_moe.routing.Routing]. The
@@ -38,9 +44,9 @@ class GumbelMatchingRouter(CapacitatedRouter):
     altogether never occurs, whatever its $p_{ij}$.
 
     **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, for capacities that
-    cannot hold `n` datapoints, for logits without exactly two axes, NaN, `+inf`, a datapoint with every expert
-    forbidden, or that leave no feasible assignment; `TypeError` for logits that are not floating point. Under `jit` NaN
-    logits and infeasible ones give NaN and expert -1 for the whole batch.
+    cannot hold `n` datapoints, a floor out of range, for logits without exactly two axes, NaN, `+inf`, a datapoint with
+    every expert forbidden, or that leave no feasible assignment; `TypeError` for logits that are not floating point.
+    Under `jit` NaN logits and infeasible ones give NaN and expert -1 for the whole batch.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -56,6 +62,11 @@ class GumbelMatchingRouter(CapacitatedRouter):
     """
 
     corrected: bool = True
+    floor: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "floor", check_floor(self.floor))
 
     @property
     def weighted(self) -> bool:
@@ -67,13 +78,16 @@ class GumbelMatchingRouter(CapacitatedRouter):
         logits, present = check_logits(logits, mask, exact_rank=2)
         places = self._places(logits.shape[1])
         check_room(np.asarray(places), logits.shape[0], present)
-        return check_feasible(_draw(check_key(key), logits, present, places, self.corrected))
+        return check_feasible(_draw(check_key(key), logits, present, places, self.corrected, self.floor))
 
 
-@partial(jax.jit, static_argnames=("places", "corrected"))
-def _draw(key: Array, logits: Array, present: Array | None, places: tuple[int, ...], corrected: bool) -> Routing:
-    process = GumbelMatching(jax.lax.stop_gradient(logits), places, mask=present)
+@partial(jax.jit, static_argnames=("places", "corrected", "floor"))
+def _draw(
+    key: Array, logits: Array, present: Array | None, places: tuple[int, ...], corrected: bool, floor: float
+) -> Routing:
+    drawn_from = floored(logits, floor)
+    process = GumbelMatching(drawn_from, places, mask=present)
     if not corrected:
         return assemble(logits, process.sample(key), present)
     expert, weight = process.sample_with_weights(key)
-    return assemble(logits, expert, present, weight=weight)
+    return assemble(logits, expert, present, weight=reweighted(weight, logits, drawn_from, expert, floor))

@@ -1,6 +1,7 @@
 """Independent draws: no capacity, weight 1."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -9,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_logits
+from gumbel_moe._floor import check_floor, floored, reweighted
 from gumbel_moe._keys import check_key
 from gumbel_moe._logits import centred
 from gumbel_moe.routing._assemble import assemble
@@ -21,6 +23,11 @@ class IndependentRouter:
 
     The plain weighted draw: everyone is kept, all weights are 1, and nothing limits how many datapoints an expert has.
 
+    **Arguments:**
+
+    - `floor`: $\epsilon$, at least 0 and below 1: draw from $p'_{ij} = (1 - \epsilon) p_{ij} + \epsilon / k$ instead,
+      with weights $p_{i z_i} / p'_{i z_i}$, at most $1 / (1 - \epsilon)$. `k` counts the experts that are allowed.
+
     **Arguments** of a call:
 
     - `key`: a JAX key.
@@ -29,8 +36,8 @@ class IndependentRouter:
 
     **Returns:** a [`Routing`][gumbel_moe.routing.Routing].
 
-    **Raises:** `ValueError` for logits without exactly two axes, NaN, `+inf` or a datapoint with every expert
-    forbidden; `TypeError` for logits that are not floating point. Under `jit` NaN logits give NaN.
+    **Raises:** `ValueError` for a floor out of range, for logits without exactly two axes, NaN, `+inf` or a datapoint
+    with every expert forbidden; `TypeError` for logits that are not floating point. Under `jit` NaN logits give NaN.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -44,13 +51,20 @@ class IndependentRouter:
 
     weighted: ClassVar[bool] = True
 
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "floor", check_floor(self.floor))
+
     def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""
         logits, present = check_logits(logits, mask, exact_rank=2)
-        return _draw(check_key(key), logits, present)
+        return _draw(check_key(key), logits, present, self.floor)
 
 
-@jax.jit
-def _draw(key: Array, logits: Array, present: Array | None) -> Routing:
-    expert = jax.random.categorical(key, centred(jax.lax.stop_gradient(logits)), axis=1)
-    return assemble(logits, expert.astype(jnp.int32), present)
+@partial(jax.jit, static_argnames="floor")
+def _draw(key: Array, logits: Array, present: Array | None, floor: float) -> Routing:
+    drawn_from = floored(logits, floor)
+    expert = jax.random.categorical(key, centred(drawn_from), axis=1).astype(jnp.int32)
+    ones = jnp.ones(expert.shape, logits.dtype)
+    return assemble(logits, expert, present, weight=reweighted(ones, logits, drawn_from, expert, floor))

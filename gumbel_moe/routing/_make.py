@@ -68,7 +68,7 @@ def make_router(name: str, capacity: int | Sequence[int] | None = None, **option
     ```python
     >>> from gumbel_moe.routing import ROUTERS, make_router
     >>> make_router("gumbel-matching", 8)
-    GumbelMatchingRouter(capacity=8, corrected=True)
+    GumbelMatchingRouter(capacity=8, corrected=True, floor=0.1)
     >>> [name for name, entry in ROUTERS.items() if entry.kind == "weighted"]
     ['independent', 'skip', 'gumbel_matching']
 
@@ -76,8 +76,8 @@ def make_router(name: str, capacity: int | Sequence[int] | None = None, **option
     """
     entry = ROUTERS[router_name(name)]
     made = _CLASSES[entry.made_by]
-    if entry.kind == "uncorrected":
-        options = {"corrected": False, **options}
+    if entry.kind == "uncorrected":  # the paper's, which have no floor
+        options = {"corrected": False, "floor": 0.0, **options}
     if not entry.limited:
         return made(**options)
     if capacity is None:

@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_logits
+from gumbel_moe._floor import check_floor, floored, reweighted
 from gumbel_moe._keys import check_key
 from gumbel_moe.distributions import SkipAssignment
 from gumbel_moe.routing._assemble import assemble
@@ -30,11 +31,14 @@ class SkipRouter(CapacitatedRouter):
 
     - `capacity`: an int or `(k,)` ints, at least 1; their sum may be below `n`.
     - `corrected`: False gives kept datapoints the weight 1 instead, which is biased; for comparison.
+    - `floor`: $\epsilon$, at least 0 and below 1: draw from $p'_{ij} = (1 - \epsilon) p_{ij} + \epsilon / k$ instead,
+      with weights times $p_{i z_i} / p'_{i z_i}$. `k` counts the experts that are allowed.
 
     A call takes a JAX `key`, `logits` `(n, k)` (`-inf` forbids an expert for a datapoint), and optionally a `mask`
     `(n,)` bool, false for datapoints that take no part; it returns a [`Routing`][gumbel_moe.routing.Routing].
 
-    **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, for logits without
+    **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, a floor out of
+    range, for logits without
     exactly two axes, NaN, `+inf` or a datapoint with every expert forbidden; `TypeError` for logits that are not
     floating point. Under `jit` NaN logits give NaN.
 
@@ -52,6 +56,11 @@ class SkipRouter(CapacitatedRouter):
     """
 
     corrected: bool = True
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "floor", check_floor(self.floor))
 
     @property
     def weighted(self) -> bool:
@@ -61,12 +70,16 @@ class SkipRouter(CapacitatedRouter):
     def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""
         logits, present = check_logits(logits, mask, exact_rank=2)
-        return _draw(check_key(key), logits, present, self._places(logits.shape[1]), self.corrected)
+        return _draw(check_key(key), logits, present, self._places(logits.shape[1]), self.corrected, self.floor)
 
 
-@partial(jax.jit, static_argnames=("places", "corrected"))
-def _draw(key: Array, logits: Array, present: Array | None, places: tuple[int, ...], corrected: bool) -> Routing:
-    process = SkipAssignment(jax.lax.stop_gradient(logits), places, mask=present)
+@partial(jax.jit, static_argnames=("places", "corrected", "floor"))
+def _draw(
+    key: Array, logits: Array, present: Array | None, places: tuple[int, ...], corrected: bool, floor: float
+) -> Routing:
+    drawn_from = floored(logits, floor)
+    process = SkipAssignment(drawn_from, places, mask=present)
     value, weight = process.sample_with_weights(key)
-    weight = weight if corrected else None
-    return assemble(logits, process.expert(value), present, kept=process.kept(value), weight=weight)
+    expert = process.expert(value)
+    weight = reweighted(weight, logits, drawn_from, expert, floor) if corrected else None
+    return assemble(logits, expert, present, kept=process.kept(value), weight=weight)
