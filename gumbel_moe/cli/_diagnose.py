@@ -23,6 +23,8 @@ def diagnose(options: argparse.Namespace) -> int:
         processes = [name.removesuffix("_uncorrected") for name in names("uncorrected")]
         said = f"uncorrected is for {' and '.join(processes)}; {options.router} has no weights"
         raise BadArgumentError("--estimator", said)
+    if options.floor is not None and ROUTERS[options.router].kind != "weighted":
+        raise BadArgumentError("--floor", f"is for {', '.join(names('weighted'))}; {options.router} does not draw")
     capacity = capacity_of(options.capacity, options.router, options.n, options.experts)
     with output_folder(options.out, _FILES) as folder:
         _look_for_packages()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gumbel_moe._router_table import names
-from gumbel_moe.cli._parser import add_router, places, rate, scale, whole
+from gumbel_moe.cli._parser import add_floor, add_router, places, rate, scale, whole
 
 _ABOUT = """\
 Is the gradient of a router unbiased?
@@ -63,6 +63,7 @@ def add(commands: Any) -> None:
         default="corrected",
         help="with its importance weights, or with the weight 1 for all (default: corrected)",
     )
+    add_floor(parser, None, "the router's, 0.1 for gumbel_matching and 0 for others")
     option(
         "--false-fail-rate",
         type=rate,

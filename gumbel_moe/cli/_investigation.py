@@ -14,7 +14,7 @@ from gumbel_moe.diagnostics import check_unbiased, compare_variance, routing_rep
 
 def investigate(options: argparse.Namespace, capacity: Capacity) -> Findings:
     """The router's gradient and weights tested, its variance measured."""
-    router = router_of(options.router, capacity, options.estimator == "corrected")
+    router = router_of(options.router, capacity, options.estimator == "corrected", options.floor)
     mixture = random_mixture(options.n, options.experts, options.scale, options.seed)
     settings = {
         "router": options.router,
@@ -22,6 +22,7 @@ def investigate(options: argparse.Namespace, capacity: Capacity) -> Findings:
         "n": options.n,
         "experts": options.experts,
         "capacity": list(capacity) if isinstance(capacity, tuple) else capacity,
+        "floor": getattr(router, "floor", None),
         "scale": options.scale,
         "draws": options.draws,
         "chains": options.chains,

@@ -38,6 +38,12 @@ def add_router(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
     )
 
 
+def add_floor(parser: argparse.ArgumentParser, default: float | None, said: str) -> None:
+    """The option `--floor`."""
+    about = f"draw from (1 - E) p + E / k, and weight accordingly (default: {said})"
+    parser.add_argument("--floor", type=share, default=default, metavar="E", help=about)
+
+
 def whole(least: int, most: int = _MOST) -> Callable[[str], int]:
     """Reads a whole number in a range."""
 
@@ -72,6 +78,14 @@ def rate(text: str) -> float:
     number = _number(text)
     if not 0 < number < 1:
         raise argparse.ArgumentTypeError(f"must be between 0 and 1, got {text!r}")
+    return number
+
+
+def share(text: str) -> float:
+    """Reads a number from 0 to below 1."""
+    number = _number(text)
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {text!r}")
     return number
 
 

@@ -14,9 +14,10 @@ from gumbel_moe.estimators import score_function_loss
 from gumbel_moe.routing import ROUTERS, Router, make_router
 
 
-def router_of(name: str, capacity: Capacity, corrected: bool) -> Router:
-    """The router of that name; `corrected` is for those that draw under a capacity."""
-    return make_router(name if corrected else f"{name}_uncorrected", capacity)
+def router_of(name: str, capacity: Capacity, corrected: bool, floor: float | None = None) -> Router:
+    """The router of that name; `corrected` is for those that draw under a capacity, `floor` for those that draw."""
+    options = {} if floor is None else {"floor": floor}
+    return make_router(name if corrected else f"{name}_uncorrected", capacity, **options)
 
 
 def estimator(mixture: RandomMixture, name: str, router: Router) -> Callable[[Array], Any]:

@@ -23,7 +23,7 @@ def sample(options: argparse.Namespace) -> int:
 
     from gumbel_moe.cli._sampling import draw_all  # now that nothing is wrong: JAX takes seconds to import
 
-    drawn = draw_all(options.router, logits, capacity, options.seed, options.draws)
+    drawn = draw_all(options.router, logits, capacity, options.floor, options.seed, options.draws)
     places = np.broadcast_to(np.asarray(capacity, np.int32), (k,))
     with whole_output(path) as (part,), part.open("wb") as file:  # a name would get .npz appended
         np.savez(file, **drawn._asdict(), capacity=places, seed=np.asarray(options.seed))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gumbel_moe._router_table import names
-from gumbel_moe.cli._parser import add_router, places, whole
+from gumbel_moe.cli._parser import add_floor, add_router, places, whole
 
 _ABOUT = """\
 Draw assignments of n datapoints to k experts for your own logits.
@@ -21,9 +21,9 @@ writes a .npz file with, for D draws:
   kept            (D, n) bool: false where skip left the datapoint out for lack of room
   weight          (D, n): importance weights, 0 where skipped; the mean over draws of
                   weight[:, i] * (assignment[:, i] == j) tends to softmax(logits[i])[j]
-  log_prob        (D,) log-probability of the whole draw, in nats: of who drew what and
-                  who was kept (skip), of the assignment (gumbel_matching), or the sum
-                  over datapoints (independent)
+  log_prob        (D,) log-probability of the whole draw, in nats, with its floor: of who
+                  drew what and who was kept (skip), of the assignment (gumbel_matching),
+                  or the sum over datapoints (independent)
   log_prob_error  (D,) its standard error in nats; 0 where it is exact to rounding
   capacity        (k,) int32; not used by independent
   seed            the seed; draw number i is the same whatever D is
@@ -51,6 +51,7 @@ def add(commands: Any) -> None:
     option(
         "--capacity", type=places, help="places of every expert, or one number for each: 8,8,4 (default: a fair share)"
     )
+    add_floor(parser, 0.0, "0: the process of the logits themselves")
     option("--draws", type=whole(1, 10_000_000), default=1, help="how many assignments (default: 1)")
     option("--seed", type=whole(0), default=0, help="of the draws (default: 0)")
     option("--out", type=Path, required=True, metavar="FILE.npz", help="where to write")

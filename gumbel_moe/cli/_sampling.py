@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gumbel_moe._experts import at_expert
+from gumbel_moe._floor import floored, reweighted
 from gumbel_moe._optional import progress_bar
 from gumbel_moe.cli._capacity import Capacity
 from gumbel_moe.cli._exits import BadArgumentError
@@ -31,15 +33,15 @@ class Draws(NamedTuple):
     log_prob_error: Array
 
 
-def draw_all(router: str, logits: np.ndarray, capacity: Capacity, seed: int, draws: int) -> Draws:
+def draw_all(router: str, logits: np.ndarray, capacity: Capacity, floor: float, seed: int, draws: int) -> Draws:
     """Draws in the precision of the logits."""
     with _precision(logits.dtype):
-        return _draw_all(router, logits, capacity, seed, draws)
+        return _draw_all(router, logits, capacity, floor, seed, draws)
 
 
-def _draw_all(router: str, logits: np.ndarray, capacity: Capacity, seed: int, draws: int) -> Draws:
+def _draw_all(router: str, logits: np.ndarray, capacity: Capacity, floor: float, seed: int, draws: int) -> Draws:
     """Batches of one size, compiled once; the key of a draw depends on its number alone."""
-    process = partial(_PROCESSES[router], jnp.asarray(logits), capacity)
+    process = partial(_PROCESSES[router], jnp.asarray(logits), capacity, floor)
     key = jax.random.key(seed)
     together = max(1, min(_TOGETHER, _BATCH_NUMBERS // logits.size))
     parts = []
@@ -57,27 +59,34 @@ def _draw_all(router: str, logits: np.ndarray, capacity: Capacity, seed: int, dr
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-# Compiled for a shape and a capacity, not for the logits: those are an argument.
-@partial(jax.jit, static_argnames="capacity")
-def _independent(logits: Array, capacity: Capacity, keys: Array) -> Draws:
-    routing = jax.vmap(IndependentRouter(), (0, None))(keys, logits)
-    log_prob = jnp.sum(routing.log_prob, axis=1)
+# Compiled for a shape, a capacity and a floor, not for the logits: those are an argument.
+
+
+@partial(jax.jit, static_argnames=("capacity", "floor"))
+def _independent(logits: Array, capacity: Capacity, floor: float, keys: Array) -> Draws:
+    routing = jax.vmap(IndependentRouter(floor), (0, None))(keys, logits)
+    log_probs = jax.nn.log_softmax(floored(logits, floor), axis=1)
+    log_prob = jnp.sum(at_expert(log_probs, routing.expert), axis=1)
     return Draws(routing.expert, routing.kept, routing.weight, log_prob, jnp.zeros_like(log_prob))
 
 
-@partial(jax.jit, static_argnames="capacity")
-def _skip(logits: Array, capacity: Capacity, keys: Array) -> Draws:
-    process = SkipAssignment(logits, capacity)
+@partial(jax.jit, static_argnames=("capacity", "floor"))
+def _skip(logits: Array, capacity: Capacity, floor: float, keys: Array) -> Draws:
+    drawn_from = floored(logits, floor)
+    process = SkipAssignment(drawn_from, capacity)
     value, weight = jax.vmap(process.sample_with_weights)(keys)
-    log_prob = process.log_prob(value)
-    return Draws(process.expert(value), process.kept(value), weight, log_prob, jnp.zeros_like(log_prob))
+    expert, log_prob = process.expert(value), process.log_prob(value)
+    weight = reweighted(weight, logits, drawn_from, expert, floor)
+    return Draws(expert, process.kept(value), weight, log_prob, jnp.zeros_like(log_prob))
 
 
-@partial(jax.jit, static_argnames="capacity")
-def _gumbel_matching(logits: Array, capacity: Capacity, keys: Array) -> Draws:
-    process = GumbelMatching(logits, capacity)
+@partial(jax.jit, static_argnames=("capacity", "floor"))
+def _gumbel_matching(logits: Array, capacity: Capacity, floor: float, keys: Array) -> Draws:
+    drawn_from = floored(logits, floor)
+    process = GumbelMatching(drawn_from, capacity)
     value, weight = jax.vmap(process.sample_with_weights)(keys)
     log_prob, error = process.log_prob_with_error(value)
+    weight = reweighted(weight, logits, drawn_from, value, floor)
     return Draws(value, jnp.ones(value.shape, bool), weight, log_prob, error)
 
 

@@ -34,6 +34,8 @@ def refused(capsys, arguments):
         ("--capacity", "0", "argument --capacity: must be a whole number from 1"),
         ("--capacity", "8,,8", "argument --capacity: must be a whole number from 1"),
         ("--capacity", "8,8", "argument --capacity: must be one number or 8, one for each expert, got 2"),
+        ("--floor", "1", "argument --floor: must be at least 0 and below 1, got '1'"),
+        ("--floor", "nan", "argument --floor: must be at least 0 and below 1, got 'nan'"),
         ("--scale", "nan", "argument --scale: must be a number from 0 to 1e+30, got 'nan'"),
         ("--scale", "-1", "argument --scale: must be a number from 0 to 1e+30, got '-1'"),
         ("--scale", "1e38", "argument --scale: must be a number from 0 to 1e+30, got '1e38'"),

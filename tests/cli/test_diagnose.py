@@ -50,6 +50,7 @@ def test_unbiased_router_passes(skip):
         "n": 12,
         "experts": 3,
         "capacity": 4,
+        "floor": 0.0,
         "scale": 1.0,
         "draws": 200,
         "chains": 2,

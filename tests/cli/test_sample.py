@@ -72,6 +72,29 @@ def test_gumbel_matching(tmp_path):
     assert (drawn["log_prob_error"] < 1e-3).all()
 
 
+@pytest.mark.parametrize("router", ["independent", "skip", "gumbel-matching"])
+def test_a_floor_changes_the_process_and_the_weights(router, tmp_path):
+    floor = 0.4
+    drawn = draw(tmp_path, router, draws=40, capacity=3, floor=floor)
+    p = np.exp(log_softmax(LOGITS, axis=1))
+    mixed = (1 - floor) * p + floor / 2
+    if router == "independent":
+        expected = np.log(mixed)[np.arange(6), drawn["assignment"]].sum(axis=1)
+        plain = 1.0
+    elif router == "skip":
+        skip = SkipAssignment(np.log(mixed), 3)
+        value = np.where(drawn["kept"], drawn["assignment"], ~drawn["assignment"])
+        expected, plain = skip.log_prob(value), skip.importance_weights(value)
+    else:
+        expected, plain = GumbelMatching(np.log(mixed), 3).log_prob(drawn["assignment"]), None
+    np.testing.assert_allclose(drawn["log_prob"], expected, rtol=1e-4)
+    if plain is not None:
+        ratio = (p / mixed)[np.arange(6), drawn["assignment"]]
+        np.testing.assert_allclose(drawn["weight"], plain * ratio, rtol=1e-5)
+    else:
+        assert (drawn["weight"] > 0).all()
+
+
 def test_keys_and_shapes(tmp_path):
     drawn = draw(tmp_path, "skip", draws=70, seed=5)
     shapes = {name: array.shape for name, array in drawn.items()}
