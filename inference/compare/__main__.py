@@ -1,0 +1,7 @@
+"""`python -m inference.compare`."""
+
+import sys
+
+from inference.compare import main
+
+sys.exit(main())
