@@ -4,7 +4,7 @@ import abc
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from models.layers import MoELayer
 
@@ -26,3 +26,15 @@ class OneRoutedLayer(MoELayer):
     def all_losses(self, x: Float[Array, "n d"], targets: Shaped[Array, "n ..."]) -> Float[Array, "n k"]:
         r"""$f_{ij}$: the loss of every datapoint under every expert."""
         return jax.vmap(lambda outputs: self.losses(outputs, targets), 1, 1)(self.all_outputs(x))
+
+    def outputs_of(self, x: Float[Array, "n d"], expert: Int[Array, " n"]) -> Float[Array, "n out"]:
+        """The output of expert `expert[i]` for every datapoint, no gate."""
+        return jnp.take_along_axis(self.all_outputs(x), expert[:, None, None], axis=1)[:, 0]
+
+    def most_probable_outputs(self, x: Float[Array, "n d"]) -> Float[Array, "n out"]:
+        """The output of every datapoint's most probable expert, no gate."""
+        return self.outputs_of(x, jnp.argmax(self.logits(x), axis=1))
+
+    def mixture_log_likelihoods(self, x: Float[Array, "n d"], targets: Shaped[Array, "n ..."]) -> Float[Array, " n"]:
+        """In nats, of the mixture of all experts by `p`, where the loss is a negative log-likelihood."""
+        return jax.nn.logsumexp(jax.nn.log_softmax(self.logits(x), axis=1) - self.all_losses(x, targets), axis=1)

@@ -16,7 +16,7 @@ from gumbel_moe._whole_file import write_json
 from gumbel_moe.diagnostics import assignment_report
 from inference.balanced_regression._pictures import draw_slopes, draw_wines
 from inference.balanced_regression._samplers import MODELS, Samples, fit
-from inference.shared.arguments import Parser, add_seed_and_out, positive
+from inference.shared.arguments import Parser, add_shared, positive
 from inference.shared.folder import keep_earlier, sole_writer
 from inference.shared.machine import versions
 from models.data import Wines, load_wines
@@ -50,7 +50,7 @@ def _run(parser: Parser, args: argparse.Namespace) -> int:
             start = None if model == MODELS[0] else _start(fits, wines, args)
             fits[model] = fit(model, wines, start, args.seed, args.chains, args.draws, args.rounds)
             if not done:
-                rows.append({"split": split, "method": model, **_row(fits[model], wines)})
+                rows.append({"split": split, "method": model, **_row_of(fits[model], wines)})
                 write_json(path, {"settings": settings, "versions": versions(), "rows": rows})
             if model == MODELS[-1] and split == args.splits - 1:
                 _draw(args.out, wines, fits)
@@ -74,7 +74,7 @@ def _parser() -> Parser:
     parser.add_argument("--rounds", type=positive, default=10, help="rounds of an assignment's update (default: 10)")
     parser.add_argument("--every", type=positive, default=1, help="use every so-manieth unlabelled wine (default: 1)")
     parser.add_argument("--resume", action="store_true", help="keep the finished fits in the folder, and go on")
-    add_seed_and_out(parser, "results/wines", "folder")
+    add_shared(parser, "results/wines", trains=False, holds="folder")
     return parser
 
 
@@ -85,7 +85,7 @@ def _start(fits: dict[str, Samples], wines: Wines, args: argparse.Namespace) -> 
     return fits[MODELS[0]]
 
 
-def _row(samples: Samples, wines: Wines) -> dict[str, Any]:
+def _row_of(samples: Samples, wines: Wines) -> dict[str, Any]:
     """How well memberships are told, and how well the chains have met."""
     membership = np.asarray(samples["membership"])
     share = membership.mean(axis=(0, 1))

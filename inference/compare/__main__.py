@@ -1,7 +1,5 @@
 """`python -m inference.compare`."""
 
-import sys
-
 from inference.compare import main
 
-sys.exit(main())
+raise SystemExit(main())

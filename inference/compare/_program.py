@@ -5,13 +5,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from inference.compare._curves import draw_curves
-from inference.compare._load import draw_load
+from inference.compare._pictures import draw_curves, draw_load
 from inference.compare._references import logistic_regression, single_network
 from inference.compare._results import Results
 from inference.compare._table import legend, results_table
 from inference.compare._toy import draw_toy
-from inference.shared.arguments import Parser, add_seed_and_out, add_steps, positive
+from inference.shared.arguments import Parser, add_shared, positive
 from inference.shared.folder import sole_writer
 from inference.training.arguments import routers
 from inference.training.methods import METHODS, Method
@@ -58,8 +57,7 @@ def _parser() -> Parser:
         help=f"which routers (default: all): {', '.join(METHODS)}",
     )
     parser.add_argument("--starts", type=positive, help="starting points (default: what suits the data)")
-    add_steps(parser)
-    add_seed_and_out(parser, "results/compare")
+    add_shared(parser, "results/compare")
     return parser
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
 
-from inference.shared.style import FAINT, INK, panels, save
+from inference.shared.style import FAINT, INK, REGIONS, panels, save
 from inference.shared.table import Row
 from inference.training.methods import METHODS
 from inference.training.starts import Outcome
@@ -31,7 +31,8 @@ def draw_toy(task: Task, outcomes: list[Outcome], rows: list[Row], path: Path) -
     x, y = bent_line_grid(400)
     for ax, outcome, row in zip(axes, outcomes, rows, strict=True):
         state = _median_start(outcome)
-        own = METHODS[outcome.router].own_outputs(state.model, x, state.router_state, task.capacity_of(x.shape[0]))
+        capacity = task.capacity_among(x.shape[0])
+        own = METHODS[outcome.router].predict(state.model, x, y, state.router_state, capacity).outputs
         _panel(ax, *(np.asarray(part) for part in (x, y, state.model.logits(x), state.model.all_outputs(x), own)))
         text = f"true loss {row['true_loss_median']:.3g}, solved {row['solved']:.0%}"
         text += f"\nown loss {row['own_loss_median']:.3g}, own solved {row['own_solved']:.0%}"
@@ -55,16 +56,8 @@ def _panel(ax: Axes, x: np.ndarray, y: np.ndarray, logits: np.ndarray, outputs: 
         ax.plot(x, outputs[:, expert, 0], color=colour, linewidth=1.6, zorder=2)
     ax.plot(x, own, color=INK, linewidth=1.4, linestyle=":", zorder=3)
     probability = np.asarray(jax.nn.softmax(jnp.asarray(logits), axis=1))[:, 1]
-    ax.imshow(
-        probability[None],
-        extent=(0, 1, _LOW, _LOW + _STRIP),
-        cmap=_BY_EXPERT,
-        vmin=0,
-        vmax=1,
-        aspect="auto",
-        interpolation="nearest",
-        zorder=4,
-    )
+    extent = (0, 1, _LOW, _LOW + _STRIP)
+    ax.imshow(probability[None], extent=extent, cmap=_BY_EXPERT, vmin=0, vmax=1, zorder=4, **REGIONS)
     ax.set_xlim(0, 1)
     ax.set_ylim(_LOW, _HIGH)
 

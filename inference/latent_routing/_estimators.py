@@ -1,6 +1,5 @@
 """The ways to train the latent routing: exact references, draws without a limit, draws under a capacity."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from numpyro.infer import TraceGraph_ELBO
 from numpyro.infer.elbo import ELBO
 
 from gumbel_moe.estimators import AssignmentELBO
-from gumbel_moe.routing import make_router
+from gumbel_moe.routing import capacity_for, make_router
 from models import latent_routing as lr
 
 
@@ -31,7 +30,7 @@ class Estimator:
 
     def capacity(self, n: int, k: int) -> int:
         """The places of an expert."""
-        return n if self.factor is None else capacity_of(self.factor, n, k)
+        return n if self.factor is None else capacity_for(n, k, self.factor)
 
 
 class MarginalLikelihood(ELBO):
@@ -46,16 +45,11 @@ class MarginalLikelihood(ELBO):
         return -jnp.sum(lr.log_likelihood(param_map, *args))
 
 
-def capacity_of(factor: float, n: int, k: int) -> int:
-    """`factor` times the fair share `n / k`, rounded up."""
-    return math.ceil(factor * n / k)
-
-
 def _routed(router: str, factor: float | None = None) -> Callable[[int, int, int], ELBO]:
     """A loss whose draws are those of a router, with room for everybody where no factor is given."""
 
     def make(n: int, k: int, particles: int) -> ELBO:
-        places = n if factor is None else capacity_of(factor, n, k)
+        places = n if factor is None else capacity_for(n, k, factor)
         return AssignmentELBO({"z": make_router(router, places)}, particles, allow_biased=True)
 
     return make

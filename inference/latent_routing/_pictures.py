@@ -12,7 +12,18 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 
 from inference.latent_routing._fit import Fit
-from inference.shared.style import FAINT, INK, bar_legend, by_rank, curve_legend, draw_bars, draw_curve, panels, save
+from inference.shared.style import (
+    FAINT,
+    INK,
+    REGIONS,
+    bar_legend,
+    by_rank,
+    curve_legend,
+    draw_bars,
+    draw_curve,
+    panels,
+    save,
+)
 from models import latent_routing as lr
 from models.data import load_halves
 
@@ -31,7 +42,7 @@ def draw_latent_fit(fit: Fit, start: int, seed: int, images: int, path: Path) ->
     figure = Figure(figsize=(12.4, 6.6), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 1, height_ratios=(2.4, 1), hspace=0.08)
-    plane, lines, guide = _row(figure, grid[0], 3)
+    plane, lines, guide = _side_by_side(figure, grid[0], 3)
     _plane(plane, params, np.asarray(x), posterior)
     means = np.column_stack([np.ones(len(x)), np.asarray(x)]) @ np.asarray(params["experts"])
     predicted = means[np.arange(len(x)), expert]
@@ -43,7 +54,7 @@ def draw_latent_fit(fit: Fit, start: int, seed: int, images: int, path: Path) ->
     colours = np.tile([_EXPERTS[j % 8] for j in range(k)], (len(x), 1))
     guide.scatter(posterior.ravel(), guess.ravel(), s=5, c=colours.ravel(), linewidths=0, alpha=0.6)
     guide.set(xlabel="exact responsibility", ylabel="guide's probability", title="guide")
-    for ax, digit in zip(_row(figure, grid[1], k), np.argsort(-posterior.sum(axis=0)), strict=True):
+    for ax, digit in zip(_side_by_side(figure, grid[1], k), np.argsort(-posterior.sum(axis=0)), strict=True):
         share = posterior[:, digit]
         mean = np.tensordot(share, halves.train_images, 1) / share.sum()
         ax.imshow(mean, cmap="Greys", vmin=0, vmax=1)
@@ -59,7 +70,7 @@ def draw_latent_fit(fit: Fit, start: int, seed: int, images: int, path: Path) ->
     return save(figure, [], path)
 
 
-def _row(figure: Figure, place: SubplotSpec, number: int) -> list[Axes]:
+def _side_by_side(figure: Figure, place: SubplotSpec, number: int) -> list[Axes]:
     inside = place.subgridspec(1, number)
     return [figure.add_subplot(inside[0, column]) for column in range(number)]
 
@@ -71,17 +82,8 @@ def _plane(ax: Axes, params: lr.Params, x: np.ndarray, posterior: np.ndarray) ->
     inputs = np.stack([np.ones(across.size), across.ravel(), up.ravel()], axis=1)
     preferred = (inputs @ np.asarray(params["gate"])).argmax(axis=1).reshape(across.shape)
     colours = ListedColormap(_EXPERTS)
-    ax.imshow(
-        preferred % 8,
-        extent=(-_REACH, _REACH, -_REACH, _REACH),
-        origin="lower",
-        cmap=colours,
-        vmin=0,
-        vmax=7,
-        alpha=0.25,
-        aspect="auto",
-        interpolation="nearest",
-    )
+    extent = (-_REACH, _REACH, -_REACH, _REACH)
+    ax.imshow(preferred % 8, extent=extent, origin="lower", cmap=colours, vmin=0, vmax=7, alpha=0.25, **REGIONS)
     ax.scatter(*x.T, s=7, c=[_EXPERTS[j % 8] for j in posterior.argmax(axis=1)], linewidths=0)
     ax.set(xlim=(-_REACH, _REACH), ylim=(-_REACH, _REACH), xlabel="first component of the upper half")
     ax.set(ylabel="second component", title="gate (ground) and responsibility (points)")

@@ -15,7 +15,7 @@ from inference.latent_routing._fit import Fit
 from inference.latent_routing._pictures import draw_bounds, draw_latent_fit, draw_shares
 from inference.latent_routing._summary import linear_regression, results_table, row_of
 from inference.latent_routing._svi import Problem, compile_fit, problem, train_fit
-from inference.shared.arguments import Parser, add_seed_and_out, add_steps, positive
+from inference.shared.arguments import Parser, add_shared, positive
 from inference.shared.folder import keep_earlier, sole_writer
 from inference.shared.machine import machine, versions
 
@@ -75,8 +75,7 @@ def _parser() -> Parser:
     parser.add_argument("--particles", type=positive, default=2, help="draws in a step (default: 2)")
     parser.add_argument("--images", type=_images, default=800, help="to train on; the others test (default: 800)")
     parser.add_argument("--resume", action="store_true", help="keep what the run in --out has finished")
-    add_steps(parser)
-    add_seed_and_out(parser, "results")
+    add_shared(parser, "results")
     return parser
 
 

@@ -18,13 +18,10 @@ def positive(text: str) -> int:
     return _whole(text, 1)
 
 
-def add_steps(parser: Parser) -> None:
-    """The option of the programs that train."""
-    parser.add_argument("--steps", type=positive, help="training steps (default: what suits the data)")
-
-
-def add_seed_and_out(parser: Parser, out: str, holds: str = "folder for the results") -> None:
-    """The options that all programs have."""
+def add_shared(parser: Parser, out: str, *, trains: bool = True, holds: str = "folder for the results") -> None:
+    """The options that all programs have, or all that train."""
+    if trains:
+        parser.add_argument("--steps", type=positive, help="training steps (default: what suits the data)")
     parser.add_argument("--seed", type=_not_negative, default=0, help="of everything random (default: 0)")
     parser.add_argument("--out", type=Path, default=Path(out), help=f"{holds} (default: {out})")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -19,6 +19,8 @@ FAINT = "#c8c8c8"
 GREY = "#888888"
 COLOURS = {"weighted": "#0072b2", "uncorrected": "#cc79a7", "biased": "#d55e00", "reference": "#666666"}
 """By kind of router, told apart by readers with any colour vision (Okabe and Ito)."""
+REGIONS: dict[str, Any] = {"aspect": "auto", "interpolation": "nearest"}
+"""How to show an array of colours among the axes of a picture."""
 KINDS = {
     "weighted": "weighted draws (unbiased)",
     "uncorrected": "the same draws without weights",
@@ -60,7 +62,7 @@ def panels(outcomes: Sequence[Named], title: str, xlabel: str, *, height: float 
 
 
 def draw_curve(
-    ax: Axes, kind: str, at: Sequence[int] | np.ndarray, median: np.ndarray, band: Sequence[np.ndarray], others: Curves
+    ax: Axes, kind: str, at: Sequence[int] | np.ndarray, median: np.ndarray, band: np.ndarray, others: Curves
 ) -> None:
     """A median, the band of the middle half around it, and faintly the medians of others behind."""
     for steps, values in others:

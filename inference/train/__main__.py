@@ -1,7 +1,5 @@
 """`python -m inference.train`."""
 
-import sys
-
 from inference.train import main
 
-sys.exit(main())
+raise SystemExit(main())

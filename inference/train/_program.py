@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from tqdm import tqdm
 
 from gumbel_moe._whole_file import write_json
-from inference.shared.arguments import Parser, add_seed_and_out, add_steps, positive
+from inference.shared.arguments import Parser, add_shared, positive
 from inference.shared.folder import sole_writer
 from inference.training.arguments import router
 from inference.training.checkpoints import Checkpoints, DamagedError
@@ -59,8 +59,7 @@ def _parser() -> Parser:
     parser.add_argument("--router", type=router, required=True, metavar="NAME", help=f"one of {', '.join(METHODS)}")
     parser.add_argument("--every", type=positive, help="steps between metrics and checkpoints (default: 250)")
     parser.add_argument("--resume", action="store_true", help="carry on with the run in --out")
-    add_steps(parser)
-    add_seed_and_out(parser, "results/train")
+    add_shared(parser, "results/train")
     return parser
 
 

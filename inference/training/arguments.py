@@ -2,15 +2,15 @@
 
 import argparse
 
-from inference.training.methods import METHODS, Method, find_method
+from inference.training.methods import METHODS, Method
 
 
 def router(text: str) -> Method:
-    """A method by its name."""
-    try:
-        return find_method(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    """A method by its name, with `_` or `-`."""
+    name = text.replace("-", "_")
+    if name not in METHODS:
+        raise argparse.ArgumentTypeError(f"unknown router {name!r}; choose from {', '.join(METHODS)}")
+    return METHODS[name]
 
 
 def routers(text: str) -> list[Method]:

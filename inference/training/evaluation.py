@@ -9,16 +9,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from gumbel_moe.estimators import exact_loss
-from inference.training.methods import Method, RouterState, mixture_log_likelihoods, most_probable
+from inference.training.methods import Method
 from models import OneRoutedLayer
 
-Metrics = Callable[[Method, Any, Array, Array, RouterState, int], dict[str, Array]]
+Metrics = Callable[[Method, Any, Array, Array, Any, int], dict[str, Array]]
 """From a method, a model, datapoints `x` and `y`, the router's state and an expert's places among so many datapoints to
 scalars, each a mean over the datapoints."""
 
 
 def mixture_metrics(
-    method: Method, model: OneRoutedLayer, x: Array, y: Array, router_state: RouterState, capacity: int
+    method: Method, model: OneRoutedLayer, x: Array, y: Array, router_state: Any, capacity: int
 ) -> dict[str, Array]:
     """By enumeration of the experts.
 
@@ -28,24 +28,24 @@ def mixture_metrics(
     """
     return {
         "true_loss": exact_loss(model.logits(x), model.all_losses(x, y)),
-        "own_loss": jnp.mean(method.own_losses(model, x, y, router_state, capacity)),
-        "argmax_loss": jnp.mean(model.losses(most_probable(model, x), y)),
+        "own_loss": jnp.mean(method.predict(model, x, y, router_state, capacity).losses),
+        "argmax_loss": jnp.mean(model.losses(model.most_probable_outputs(x), y)),
     }
 
 
 def classifier_metrics(
-    method: Method, model: OneRoutedLayer, x: Array, y: Array, router_state: RouterState, capacity: int
+    method: Method, model: OneRoutedLayer, x: Array, y: Array, router_state: Any, capacity: int
 ) -> dict[str, Array]:
     """Those of a mixture, `accuracy` (own), `argmax_accuracy`, `log_likelihood` (own, mean nats) and
     `mixture_log_likelihood` (that of all experts mixed by `p`, enumerated).
     """
-    own = method.own_outputs(model, x, router_state, capacity)
+    own = method.predict(model, x, y, router_state, capacity)
     return {
         **mixture_metrics(method, model, x, y, router_state, capacity),
-        "accuracy": jnp.mean(jnp.argmax(own, axis=1) == y),
-        "argmax_accuracy": jnp.mean(jnp.argmax(most_probable(model, x), axis=1) == y),
-        "log_likelihood": jnp.mean(method.own_log_likelihoods(model, x, y, router_state, capacity)),
-        "mixture_log_likelihood": jnp.mean(mixture_log_likelihoods(model, x, y)),
+        "accuracy": jnp.mean(jnp.argmax(own.outputs, axis=1) == y),
+        "argmax_accuracy": jnp.mean(jnp.argmax(model.most_probable_outputs(x), axis=1) == y),
+        "log_likelihood": jnp.mean(own.log_likelihoods),
+        "mixture_log_likelihood": jnp.mean(model.mixture_log_likelihoods(x, y)),
     }
 
 
@@ -65,14 +65,14 @@ class Evaluation:
         self,
         method: Method,
         model: Any,
-        router_state: RouterState,
+        router_state: Any,
         test: tuple[Array, Array],
-        capacity_of: Callable[[int], int],
+        capacity_among: Callable[[int], int],
     ) -> dict[str, Array]:
-        """The metrics over `test`; `capacity_of` says how many places an expert has among so many datapoints."""
+        """The metrics over `test`; `capacity_among` says how many places an expert has among so many datapoints."""
 
         def means(part: tuple[Array, Array]) -> dict[str, Array]:
-            return self.metrics(method, model, *part, router_state, capacity_of(part[0].shape[0]))
+            return self.metrics(method, model, *part, router_state, capacity_among(part[0].shape[0]))
 
         n = test[0].shape[0]
         if n <= self.chunk or method.whole_test_set:

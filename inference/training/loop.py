@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from inference.training.methods import Method, RouterState
+from inference.training.methods import Method
 from inference.training.tasks import Task
 
 
@@ -16,7 +16,7 @@ class TrainState(NamedTuple):
 
     model: Any
     optimiser: Any
-    router_state: RouterState
+    router_state: Any
     """What the method carries: a bias, of several routed layers a bias each, or a baseline."""
     step: Array
     key: Array
@@ -78,7 +78,8 @@ def _one_step(task: Task, method: Method, state: TrainState) -> tuple[TrainState
     updates, optimiser = task.optimiser.update(gradient, state.optimiser, state.model)
     model = eqx.apply_updates(state.model, updates)
     balanced = task.data.batch_size / task.num_experts
-    window = Window(value, *traffic, jnp.max(traffic.load) / balanced, jnp.max(traffic.demand) / balanced)
+    most = {f"max_{name}": jnp.max(getattr(traffic, name)) / balanced for name in ("load", "demand")}
+    window = Window(loss=value, **traffic._asdict(), **most)
     return TrainState(model, optimiser, router_state, state.step + 1, state.key), window
 
 

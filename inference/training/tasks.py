@@ -9,7 +9,7 @@ import optax
 from jax import Array
 
 from inference.training.evaluation import Evaluation, classifier_metrics, mixture_metrics
-from inference.training.methods import Method, RouterState
+from inference.training.methods import Method
 from models.data import bent_line_grid, load_digits_split, sample_bent_line
 from models.digits import DigitsMixture
 from models.toy import ToyMixture
@@ -47,13 +47,13 @@ class Task:
         """`k`, in every routed layer."""
         return self.data.batch_size // self.capacity
 
-    def capacity_of(self, n: int) -> int:
+    def capacity_among(self, n: int) -> int:
         """Places of an expert among `n` datapoints, for routers that need to know."""
         return -(-self.capacity * n // self.data.batch_size)
 
-    def evaluate(self, method: Method, model: Any, router_state: RouterState) -> dict[str, Array]:
+    def evaluate(self, method: Method, model: Any, router_state: Any) -> dict[str, Array]:
         """The metrics at test."""
-        return self.evaluation(method, model, router_state, self.data.test, self.capacity_of)
+        return self.evaluation(method, model, router_state, self.data.test, self.capacity_among)
 
 
 def toy_task(seed: int) -> Task:

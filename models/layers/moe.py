@@ -120,19 +120,22 @@ class MoELayer(eqx.Module):
         mask: Bool[Array, " n"] | None = None,
     ) -> Routed:
         """Outputs, routing, and the router's state after it."""
-        if not callable(router):
-            raise TypeError(f"router must be callable, such as make_router('skip', capacity=8), got {router!r}")
-        stateful = hasattr(router, "update")
-        if stateful and router_state is None:
-            raise ValueError(f"router_state must be given for {router!r}: that of the batch before, or init_state's")
-        if not stateful and router_state is not None:
-            raise ValueError(f"router_state must be None for {router!r}, which carries none, got {router_state!r}")
-        state = (router_state,) if stateful else ()
+        _check_router(router, router_state)
+        state = () if router_state is None else (router_state,)
         routing = router(key, self.logits(x), *state, mask=mask)
         # No expert can be given more than everybody, and a buffer has at least a row.
         places = max(1, min(x.shape[0], int(np.max(getattr(router, "capacity", x.shape[0])))))
         outputs = combine(self.expert_outputs(dispatch(x, routing, places)), routing, gated=True)
-        return Routed(outputs, routing, router.update(router_state, routing) if stateful else None)
+        return Routed(outputs, routing, router.update(router_state, routing) if state else None)
+
+
+def _check_router(router: Any, router_state: Any) -> None:
+    if not callable(router):
+        raise TypeError(f"router must be callable, such as make_router('skip', capacity=8), got {router!r}")
+    if hasattr(router, "update") and router_state is None:
+        raise ValueError(f"router_state must be given for {router!r}: that of the batch before, or init_state's")
+    if not hasattr(router, "update") and router_state is not None:
+        raise ValueError(f"router_state must be None for {router!r}, which carries none, got {router_state!r}")
 
 
 def _arrays(experts: Any) -> list[Array]:

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from inference import _svi, latent_routing
-from inference._estimators import ESTIMATORS
+from inference.latent_routing import _program as latent_routing
+from inference.latent_routing._estimators import ESTIMATORS
+from inference.shared.machine import COMPILER
 
 TINY = ["--starts", "2", "--steps", "4", "--images", "40", "--particles", "2"]
 NAMES = ["marginal", "skip_1.00"]
@@ -21,7 +22,7 @@ def run(folder, *arguments):
 def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("latent")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_svi, "_COMPILER", {"xla_backend_optimization_level": "0"})
+        patch.setitem(COMPILER, "xla_backend_optimization_level", "0")
         code, results = run(folder, "--estimators", ",".join(NAMES))
     assert code == 0
     return folder, results

@@ -1,20 +1,6 @@
 """How each router trains and how it predicts, by name."""
 
-from inference.training.methods._method import (
-    Method,
-    RouterState,
-    Traffic,
-    mixture_log_likelihoods,
-    most_probable,
-)
-from inference.training.methods._registry import METHODS, find_method
+from inference.training.methods._method import Method
+from inference.training.methods._registry import METHODS
 
-__all__ = [
-    "METHODS",
-    "Method",
-    "RouterState",
-    "Traffic",
-    "find_method",
-    "mixture_log_likelihoods",
-    "most_probable",
-]
+__all__ = ["METHODS", "Method"]

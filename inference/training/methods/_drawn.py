@@ -9,14 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gumbel_moe.estimators import score_function_loss
-from inference.training.methods._method import (
-    Method,
-    RouterState,
-    Step,
-    mixture_log_likelihoods,
-    most_probable,
-    traffic_of,
-)
+from inference.training.methods._method import Method, Prediction, Step, traffic_of
 from models import OneRoutedLayer
 
 _DECAY = 0.99  # of the running mean that serves as the baseline
@@ -34,13 +27,11 @@ class DrawnMethod(Method):
     """From the capacity of an expert to the router."""
     own_way: str = "one expert drawn from p; for accuracy and picture, the output of the most probable expert"
 
-    def init_state(self, model: Any) -> RouterState:
+    def init_state(self, model: Any) -> Any:
         """Weighted sum of the losses so far and sum of the weights: their ratio is right from the first batch on."""
         return jnp.zeros(()), jnp.zeros(())
 
-    def loss(
-        self, key: Array, model: Any, x: Array, y: Array, router_state: RouterState, capacity: int
-    ) -> tuple[Array, Step]:
+    def loss(self, key: Array, model: Any, x: Array, y: Array, router_state: Any, capacity: int) -> tuple[Array, Step]:
         """The surrogate whose value and gradient estimate those of the enumerated objective."""
         outputs, routing, _ = model(key, x, self.make_router(capacity))
         losses = model.losses(outputs, y)
@@ -51,28 +42,9 @@ class DrawnMethod(Method):
         router_state = (_DECAY * total + (1 - _DECAY) * jax.lax.stop_gradient(mean), _DECAY * seen + 1 - _DECAY)
         return value, Step(router_state, traffic_of(routing))
 
-    def own_outputs(self, model: OneRoutedLayer, x: Array, router_state: RouterState, capacity: int) -> Array:
-        """The output of the most probable expert."""
-        return most_probable(model, x)
-
-    def own_losses(self, model: OneRoutedLayer, x: Array, y: Array, router_state: RouterState, capacity: int) -> Array:
-        r"""$\sum_j p_{ij} f_{ij}$, the expectation over the expert that is drawn."""
-        return jnp.sum(jax.nn.softmax(model.logits(x), axis=1) * model.all_losses(x, y), axis=1)
-
-    def own_log_likelihoods(
-        self, model: OneRoutedLayer, x: Array, y: Array, router_state: RouterState, capacity: int
-    ) -> Array:
-        r"""$\log \sum_j p_{ij} e^{-f_{ij}}$: an expert that is drawn makes the prediction a mixture."""
-        return mixture_log_likelihoods(model, x, y)
-
-
-class WeightedMethod(DrawnMethod):
-    """The draw is weighted so that the gradient is unbiased."""
-
-    kind = "weighted"
-
-
-class UncorrectedMethod(DrawnMethod):
-    """The same draw without its weights: what the capacities do to the gradient is left in."""
-
-    kind = "uncorrected"
+    def predict(self, model: OneRoutedLayer, x: Array, y: Array, router_state: Any, capacity: int) -> Prediction:
+        r"""The output of the most probable expert, the expected loss $\sum_j p_{ij} f_{ij}$, and
+        $\log \sum_j p_{ij} e^{-f_{ij}}$: an expert that is drawn makes the prediction a mixture.
+        """
+        expected = jnp.sum(jax.nn.softmax(model.logits(x), axis=1) * model.all_losses(x, y), axis=1)
+        return Prediction(model.most_probable_outputs(x), expected, model.mixture_log_likelihoods(x, y))

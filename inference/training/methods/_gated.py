@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gumbel_moe.routing import Routing, SwitchRouter, load_balancing_loss
-from inference.training.methods._method import Method, RouterState, Step, choose_outputs, layers_of, traffic_of
+from inference.training.methods._method import Method, Prediction, Step, layers_of, traffic_of
 from models import OneRoutedLayer
 
 _NO_KEY = 0  # none of these routers draws
@@ -22,8 +22,7 @@ class GatedMethod(Method):
     What is beyond an expert's capacity is dropped in training, nothing is at test.
     """
 
-    kind = "biased"
-
+    kind: str = "biased"
     make_router: Callable[[int], Any]
     """From the capacity of an expert to the router used in training."""
     at_test: Callable[[Array], Routing] | None = None
@@ -31,13 +30,11 @@ class GatedMethod(Method):
     balancing: float = 0.0
     """Factor of the load-balancing loss."""
 
-    def init_state(self, model: Any) -> RouterState:
+    def init_state(self, model: Any) -> Any:
         """That of the router, such as its bias; of several layers each its own."""
         return model.init_state(self.make_router(1))
 
-    def loss(
-        self, key: Array, model: Any, x: Array, y: Array, router_state: RouterState, capacity: int
-    ) -> tuple[Array, Step]:
+    def loss(self, key: Array, model: Any, x: Array, y: Array, router_state: Any, capacity: int) -> tuple[Array, Step]:
         """The mean loss of the gated outputs."""
         outputs, routing, router_state = model(key, x, self.make_router(capacity), router_state)
         value = jnp.mean(model.losses(outputs, y))
@@ -45,14 +42,19 @@ class GatedMethod(Method):
             value += self.balancing * sum(load_balancing_loss(layer) for layer in layers_of(routing))
         return value, Step(router_state, traffic_of(routing))
 
-    def own_outputs(self, model: OneRoutedLayer, x: Array, router_state: RouterState, capacity: int) -> Array:
-        """Gate times output of the best expert, under the router's state of the end of training if it has one."""
+    def predict(self, model: OneRoutedLayer, x: Array, y: Array, router_state: Any, capacity: int) -> Prediction:
+        """Gated outputs of the best experts, under the router's state of the end of training if it has one."""
+        outputs = self._outputs_at_test(model, x, router_state, capacity)
+        losses = model.losses(outputs, y)
+        return Prediction(outputs, losses, -losses)
+
+    def _outputs_at_test(self, model: OneRoutedLayer, x: Array, router_state: Any, capacity: int) -> Array:
         logits = model.logits(x)
         if self.at_test is None:
             routing = self.make_router(x.shape[0])(jax.random.key(_NO_KEY), logits, router_state)
         else:
             routing = self.at_test(logits)
-        return routing.gate[:, None] * choose_outputs(model, x, routing.expert)
+        return routing.gate[:, None] * model.outputs_of(x, routing.expert)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class ExpertChoiceMethod(GatedMethod):
 
     own_way: str = "expert choice on the whole test set, gated outputs summed; 0 for a datapoint that no expert takes"
 
-    def own_outputs(self, model: OneRoutedLayer, x: Array, router_state: RouterState, capacity: int) -> Array:
+    def _outputs_at_test(self, model: OneRoutedLayer, x: Array, router_state: Any, capacity: int) -> Array:
         """The gated sum over the experts that take a datapoint."""
         return model(jax.random.key(_NO_KEY), x, self.make_router(capacity)).outputs
 

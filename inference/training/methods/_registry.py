@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from gumbel_moe.routing import ROUTERS, make_router
-from inference.training.methods._drawn import UncorrectedMethod, WeightedMethod
+from inference.training.methods._drawn import DrawnMethod
 from inference.training.methods._gated import ExpertChoiceMethod, GatedMethod, best, best_by_sigmoid
 from inference.training.methods._method import Method
 
@@ -21,30 +21,20 @@ _GATED: dict[str, dict[str, Any]] = {
 def _method(name: str) -> Method:
     """How a router of the library's table is trained and compared."""
     entry, make = ROUTERS[name], partial(make_router, name)
-    if entry.kind == "weighted":
-        return WeightedMethod(name, make_router=make)
-    if entry.kind == "uncorrected":
-        return UncorrectedMethod(name, make_router=make)
+    if entry.kind != "biased":
+        return DrawnMethod(name=name, kind=entry.kind, make_router=make)
     if not entry.one_expert:
-        return ExpertChoiceMethod(name, make_router=make)
+        return ExpertChoiceMethod(name=name, make_router=make)
     if entry.stateful:
-        return GatedMethod(name, make_router=make, own_way=_BEST_BIASED)
-    return GatedMethod(name, make_router=make, **_GATED[name])
+        return GatedMethod(name=name, make_router=make, own_way=_BEST_BIASED)
+    return GatedMethod(name=name, make_router=make, **_GATED[name])
 
 
 _WITHOUT_BALANCING = GatedMethod(
-    "switch_no_balancing", make_router=partial(make_router, "switch"), own_way=_BEST, at_test=best
+    name="switch_no_balancing", make_router=partial(make_router, "switch"), own_way=_BEST, at_test=best
 )
 _ALL = [_method(name) for name in ROUTERS]
 _ALL.insert([method.name for method in _ALL].index("switch") + 1, _WITHOUT_BALANCING)
 
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 """Every method, in the order of the tables."""
-
-
-def find_method(name: str) -> Method:
-    """The method of that name, with `_` or `-`; `ValueError` lists the names there are."""
-    name = name.replace("-", "_")
-    if name not in METHODS:
-        raise ValueError(f"unknown router {name!r}; choose from {', '.join(METHODS)}")
-    return METHODS[name]
