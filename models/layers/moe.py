@@ -138,5 +138,5 @@ def _check_router(router: Any, router_state: Any) -> None:
         raise ValueError(f"router_state must be None for {router!r}, which carries none, got {router_state!r}")
 
 
-def _arrays(experts: Any) -> list[Array]:
-    return jax.tree.leaves(eqx.filter(experts, eqx.is_array))
+def _arrays(experts: Any) -> list[Any]:
+    return [leaf for leaf in jax.tree.leaves(experts) if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)]
