@@ -1,7 +1,7 @@
 r"""Two linear experts for a bent line: the smallest problem on which routers differ.
 
-$x \sim U(0, 1)$; $y = 0.8 x - 0.2$ for $x < 0.5$, else $y = -2 x + 2$. Each half is one expert's work, half of the data
-belongs to either, and the router $\sigma(r_0 x + r_1)$ can separate them. It is solved when it does and both lines fit.
+Each half of the line is one expert's work, and the router $\sigma(r_0 x + r_1)$ can separate them. The problem is solved
+when it does and both lines fit.
 """
 
 import equinox as eqx

@@ -1,4 +1,7 @@
-"""The bent line: $x$ uniform on (0, 1), and $y = 0.8 x - 0.2$ for $x < 0.5$, else $y = -2 x + 2$, without noise."""
+r"""The bent line: $x \sim U(0, 1)$; $y = 0.8 x - 0.2$ for $x < 0.5$, else $y = -2 x + 2$.
+
+Half of the data belongs to either half of it.
+"""
 
 import jax
 import jax.numpy as jnp
