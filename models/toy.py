@@ -1,7 +1,7 @@
 r"""Two linear experts for a bent line: the smallest problem on which routers differ.
 
-Each half of the line is one expert's work, and the router $\sigma(r_0 x + r_1)$ can separate them. The problem is solved
-when it does and both lines fit.
+Each half of the line is one expert's work, and the router $\sigma(r_0 x + r_1)$ can separate them. The problem is
+solved when it does and both lines fit.
 """
 
 import equinox as eqx

@@ -73,7 +73,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--starts", type=positive, default=8, help="starting points, each with its split (default: 8)")
     parser.add_argument("--particles", type=positive, default=2, help="draws in a step (default: 2)")
-    parser.add_argument("--images", type=_number_of_images, default=800, help="to train on; the others test (default: 800)")
+    parser.add_argument("--images", type=_num_images, default=800, help="to train on; the others test (default: 800)")
     parser.add_argument("--resume", action="store_true", help="keep what the run in --out has finished")
     add_shared(parser, "results")
     return parser
@@ -88,7 +88,7 @@ def _estimators(text: str) -> list[Estimator]:
     return [ESTIMATORS[name] for name in names]
 
 
-def _number_of_images(text: str) -> int:
+def _num_images(text: str) -> int:
     number = positive(text)
     if not 16 <= number <= 1700:
         raise argparse.ArgumentTypeError(f"must be from 16 to 1700, got {number}")
