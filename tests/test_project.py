@@ -13,15 +13,19 @@ ROOT = Path(__file__).parents[1]
 
 # Who may import whom, lowest first: a room of the library may use itself and all rooms before it.
 ROOMS = ["matching", "distributions", "mcmc", "routing", "estimators", "diagnostics", "cli"]
-# The same of `inference`: what each room may use besides itself, and no module of another that is private there.
-INFERENCE = {
-    "shared": set(),
-    "training.methods": set(),
-    "training": {"shared", "training.methods"},
-    "compare": {"shared", "training", "training.methods"},
-    "train": {"shared", "training", "training.methods"},
-    "latent_routing": {"shared"},
-    "balanced_regression": {"shared"},
+# The same of other packages: what each room may use besides itself, and of that nothing private. "" is the top.
+INSIDE = {
+    "models": {"data": set(), "layers": set(), "": {"data", "layers"}},
+    "inference": {
+        "shared": set(),
+        "training.methods": set(),
+        "training": {"shared", "training.methods"},
+        "compare": {"shared", "training", "training.methods"},
+        "train": {"shared", "training", "training.methods"},
+        "latent_routing": {"shared"},
+        "balanced_regression": {"shared"},
+        "": set(),
+    },
 }
 OUTSIDE = {
     "gumbel_moe": {"gumbel_moe"},
@@ -158,22 +162,19 @@ def wrong_imports(source, path):
         target, *rest = name.split(".")
         outside = target in LOCAL and target not in OUTSIDE[top]
         upward = top == target == "gumbel_moe" and rest and rest[0] in ROOMS and rest[0] not in lower
-        across = top == target == "inference" and crosses(inference_room(inside), inference_room(rest), rest)
+        across = top == target and crosses(inside, rest, INSIDE.get(top, {"": set()}))
         if outside or upward or across:
             yield name
 
 
-def inference_room(parts):
-    """The room of a module given by its name below `inference`, the innermost that there is."""
-    return next((room for size in (2, 1) if (room := ".".join(parts[:size])) in INFERENCE), None)
-
-
-def crosses(room, other, target):
-    """Whether a module of `room` may not import `target` of the room `other`."""
-    if room == other:
-        return False
-    inner = target[other.count(".") + 1 :] if other else []
-    return room is None or other not in INFERENCE[room] or any(part.startswith("_") for part in inner)
+def crosses(module, target, rooms):
+    """Whether a module may not import a target of its own package, both given by their names below it."""
+    # The innermost rooms that there are.
+    room, other = (
+        next(name for size in (2, 1, 0) if (name := ".".join(parts[:size])) in rooms) for parts in (module, target)
+    )
+    inner = target[len(other.split(".")) if other else 0 :]
+    return room != other and (other not in rooms[room] or any(part.startswith("_") for part in inner))
 
 
 @pytest.mark.parametrize(
@@ -191,6 +192,11 @@ def crosses(room, other, target):
         ("gumbel_moe/matching/_a.py", "def f():\n    import models.toy", True),
         ("models/toy.py", "from gumbel_moe.routing import SkipRouter", False),
         ("models/toy.py", "from inference.train import main", True),
+        ("models/toy.py", "from models._one_routed_layer import OneRoutedLayer", False),
+        ("models/toy.py", "from models.data import Wines", False),
+        ("models/toy.py", "from models.data._wines import Wines", True),
+        ("models/data/_wines.py", "from models import toy", True),
+        ("models/layers/moe.py", "from models.data import Wines", True),
         ("inference/train/_program.py", "from models import toy", False),
         ("inference/train/_program.py", "from tests.matching import problems", True),
         ("inference/train/_program.py", "from inference.training.loop import advance", False),
@@ -230,12 +236,13 @@ def test_every_room_is_in_the_order():
     assert {path.stem for path in public if path.is_dir() or path.suffix == ".py"} <= set(ROOMS)
 
 
-def test_rooms_of_inference_are_few_and_in_the_order():
-    top = ROOT / "inference"
-    rooms = {path.parent.relative_to(top).as_posix().replace("/", ".") for path in top.rglob("*.py")} - {"."}
-    assert rooms == set(INFERENCE)
-    assert len(rooms) <= 8
+@pytest.mark.parametrize("top", INSIDE)
+def test_rooms_are_few_and_in_the_order(top):
+    modules = (ROOT / top).rglob("*.py")
+    rooms = {".".join(path.parent.relative_to(ROOT / top).parts) for path in modules}
+    assert rooms == set(INSIDE[top])
+    assert len(rooms - {""}) <= 8
     floors = {}
-    for room, below in INFERENCE.items():  # a room stands after all that it may use
+    for room, below in INSIDE[top].items():  # a room stands after all that it may use
         floors[room] = 1 + max((floors[other] for other in below), default=0)
     assert max(floors.values()) <= 4
