@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ from models.data import load_halves
 
 _POINTS = 25
 _LEARNING_RATE = 0.05
+_TRACING = Lock()  # NumPyro has one stack of handlers for all threads: two that trace models at once upset each other
 
 
 class Problem(NamedTuple):
@@ -63,10 +65,12 @@ def compile_fit(estimator: Estimator, problem: Problem, particles: int, steps: i
     def init(key: Array, params: lr.Params, x: Array, y: Array) -> Any:
         return svi.init(key, x, y, init_params=params)
 
-    states = jax.vmap(init)(problem.keys, problem.params, *problem.train)
     over_starts = jax.vmap(partial(_advance, svi, estimator), (0, 0, 0, None))
     run = jax.jit(lambda states, count: over_starts(states, problem.train, problem.test, count))
-    return CompiledFit(estimator, particles, svi, states, run.lower(states, jnp.int32(0)).compile(COMPILER))
+    with _TRACING:
+        states = jax.vmap(init)(problem.keys, problem.params, *problem.train)
+        traced = run.lower(states, jnp.int32(0))
+    return CompiledFit(estimator, particles, svi, states, traced.compile(COMPILER))
 
 
 def train_fit(program: CompiledFit, problem: Problem, steps: int) -> Fit:
@@ -79,7 +83,9 @@ def train_fit(program: CompiledFit, problem: Problem, steps: int) -> Fit:
             points.append(jax.tree.map(np.asarray, figures))
             bar.update(there - here)
             bar.set_postfix(elbo=f"{np.median(points[-1]['elbo']):.4f}")
-    params = _params(program.svi, program.estimator, states)
+    with _TRACING:
+        params = _params(program.svi, program.estimator, states)
+        drawn = loads(program.estimator, program.particles, params, *problem.train)
     guide, posterior = (jax.vmap(table)(params, *problem.train) for table in (lr.log_q, lr.responsibilities))
     return Fit(
         router=program.estimator.name,
@@ -88,7 +94,7 @@ def train_fit(program: CompiledFit, problem: Problem, steps: int) -> Fit:
         curves={name: np.stack([point[name] for point in points], axis=1) for name in points[0]},
         params={name: np.asarray(param) for name, param in params.items()},
         wanted=np.asarray(jnp.exp(guide).sum(axis=1)),
-        **loads(program.estimator, program.particles, params, *problem.train),
+        **drawn,
         away=np.asarray(jnp.abs(jnp.exp(guide) - posterior).sum(axis=2).mean(axis=1) / 2),
         seconds=round(time.perf_counter() - began, 2),
     )
