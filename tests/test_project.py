@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -185,3 +186,11 @@ def test_imports_go_one_way(top):
 def test_every_room_is_in_the_order():
     public = [path for path in (ROOT / "gumbel_moe").iterdir() if not path.name.startswith(("_", "."))]
     assert {path.stem for path in public if path.is_dir() or path.suffix == ".py"} <= set(ROOMS)
+
+
+def test_hooks_before_a_commit_are_the_quick_checks_of_ci():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    entries = {hook["entry"] for repo in config["repos"] for hook in repo["hooks"]}
+    in_shell = {re.sub(r"^bash -c '(.*)'$", r"\1", entry) for entry in entries}  # where the shell expands a pattern
+    quick = re.compile(r"\.venv/bin/(?:ruff|deptry|clang-format|pyright)\b.*")
+    assert in_shell == {line for line in (ROOT / ".ci/run").read_text().splitlines() if quick.fullmatch(line)}
