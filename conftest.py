@@ -26,7 +26,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
 
-_OPTIMISED = ("tests/matching/", "tests/estimators/")
+_OPTIMISED = ("tests/matching/", "tests/estimators/test_")
 _MAPS = Path("/proc/self/maps")
 _MANY_MAPS = 25_000
 
