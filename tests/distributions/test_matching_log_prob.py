@@ -41,7 +41,7 @@ def filled_up(logits, values, capacity):
     """The same probabilities with more datapoints: they may go to one expert each, which has a place more for them."""
     n, k = logits.shape
     forced = np.arange(SIZE[k] - n) % k
-    logits = jnp.concatenate([logits, np.where(np.arange(k) == forced[:, None], 0.3, -np.inf)]).astype(float)
+    logits = jnp.asarray(np.concatenate([logits, np.where(np.arange(k) == forced[:, None], 0.3, -np.inf)]), float)
     values = np.concatenate([values, np.broadcast_to(forced, (len(values), len(forced)))], axis=1)
     return logits, values, np.add(capacity, np.bincount(forced, minlength=k))
 

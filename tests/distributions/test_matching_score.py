@@ -1,6 +1,5 @@
 """The gradient of the log-probability, and what is estimated from draws: entropy, marginals, the score identity."""
 
-import itertools
 from functools import partial
 
 import jax
@@ -29,10 +28,11 @@ def test_gradient_against_finite_differences(n, capacity):
         # One program for the gradient and the values, as each takes seconds to compile.
         log_prob = jax.jit(jax.value_and_grad(lambda a: matching_log_prob(a, value, capacity).value))
         gradient = log_prob(logits)[1]
-        for i, j in itertools.product(range(n), range(len(capacity))):
-            step = jnp.zeros_like(logits).at[i, j].set(1e-4)
+        # Along random directions, in which no wrong entries cancel, and not along every axis: the program runs long.
+        for direction in np.random.default_rng(0).normal(size=(3, *logits.shape)):
+            step = 1e-4 * direction
             slope = (log_prob(logits + step)[0] - log_prob(logits - step)[0]) / 2e-4
-            assert gradient[i, j] == pytest.approx(float(slope), abs=1e-6)
+            assert jnp.sum(gradient * direction) == pytest.approx(float(slope), abs=1e-6)
 
 
 @pytest.mark.slow
