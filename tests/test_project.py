@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -246,3 +247,11 @@ def test_rooms_are_few_and_in_the_order(top):
     for room, below in INSIDE[top].items():  # a room stands after all that it may use
         floors[room] = 1 + max((floors[other] for other in below), default=0)
     assert max(floors.values()) <= 4
+
+
+def test_hooks_before_a_commit_are_the_quick_checks_of_ci():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    entries = {hook["entry"] for repo in config["repos"] for hook in repo["hooks"]}
+    in_shell = {re.sub(r"^bash -c '(.*)'$", r"\1", entry) for entry in entries}  # where the shell expands a pattern
+    quick = re.compile(r"\.venv/bin/(?:ruff|deptry|clang-format|pyright)\b.*")
+    assert in_shell == {line for line in (ROOT / ".ci/run").read_text().splitlines() if quick.fullmatch(line)}

@@ -9,12 +9,11 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
-from scipy import stats
 
 from gumbel_moe.estimators import AssignmentELBO
 from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, SkipRouter
+from tests import randomness
 
-FALSE_FAIL_RATE = 1e-6  # of every test of randomness here; seeds are fixed, so that it is spent once
 DRAWS = 10_000
 Y, LOC, PRIOR = jnp.array([-1.0, 0.5, 2.0, 9.0]), jnp.array([-0.5, 1.5]), jnp.array([0.3, 0.7])
 PARAMS = {"logits": jnp.array([[0.0, 1.0], [0.5, -0.5], [-1.0, 1.0], [2.0, 0.0]])}
@@ -44,19 +43,16 @@ def enumerated(params, present=PRESENT, guide_scale=GUIDE_SCALE):
 
 
 def drawn(elbo):
-    """Values and gradients, as one matrix."""
+    """Values and gradients."""
     loss = jax.value_and_grad(lambda params, key: elbo.loss(key, params, model, guide))
     keys = jax.random.split(jax.random.key(0), DRAWS)
-    value, gradient = jax.jit(lambda keys: jax.lax.map(partial(loss, PARAMS), keys, batch_size=2000))(keys)
-    return np.column_stack([value, gradient["logits"].reshape(DRAWS, -1)]).astype(np.float64)
+    return jax.jit(lambda keys: jax.lax.map(partial(loss, PARAMS), keys, batch_size=2000))(keys)
 
 
 def largest_z(draws, truth=enumerated):
     """Over the limit for the false-fail rate."""
-    value, gradient = jax.value_and_grad(truth)(PARAMS)
-    exact = np.append(value, gradient["logits"])
-    error = draws.std(axis=0) / np.sqrt(DRAWS) + 1e-6 * (1 + np.abs(exact))  # rounding, where nothing else deviates
-    return (np.abs(draws.mean(axis=0) - exact) / error).max() / stats.norm.isf(FALSE_FAIL_RATE / (2 * exact.size))
+    z, limit = randomness.largest_z(draws, jax.value_and_grad(truth)(PARAMS), rounding=1e-6)
+    return z / limit
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.infer import SVI, TraceGraph_ELBO
-from scipy import stats
 
 from gumbel_moe.estimators import AssignmentELBO, _assignment_elbo
 from gumbel_moe.routing import (
@@ -21,9 +20,9 @@ from gumbel_moe.routing import (
     as_one_batch,
     make_router,
 )
-from tests.svi import mixture
+from tests import randomness
+from tests.estimators.svi import mixture
 
-FALSE_FAIL_RATE = 1e-6  # of every test of randomness here; seeds are fixed, so that it is spent once
 N, K = 12, 3
 SLOWLY = partial(pytest.param, marks=pytest.mark.slow)
 DRAWS = 20_000
@@ -35,11 +34,7 @@ def largest_z(elbo, truth_seed=None):
     params = mixture.parameters(N, K)
     truth = jax.grad(mixture.enumerated_loss)(params, x, y, K)
     exact = np.concatenate([truth["lines"].ravel(), truth["logits"].ravel()])
-    drawn = np.asarray(mixture.gradients(elbo, params, (x, y, K), DRAWS), np.float64)
-    # Where nothing is left to chance only rounding deviates.
-    error = drawn.std(axis=0) / np.sqrt(DRAWS) + 1e-6 * (1 + np.abs(exact))
-    z = np.abs(drawn.mean(axis=0) - exact) / error
-    return z.max(), stats.norm.isf(FALSE_FAIL_RATE / (2 * z.size))
+    return randomness.largest_z(mixture.gradients(elbo, params, (x, y, K), DRAWS), exact, rounding=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +115,7 @@ def test_particles_are_independent_where_logits_depend_on_another_latent_site(co
         monkeypatch.setattr(_assignment_elbo, "shareable", lambda *_: frozenset("z"))
     ours, theirs = mean_and_its_variance(AssignmentELBO({"z": IndependentRouter()}, 2)), of_trace_graph
     z = abs(ours[0] - theirs[0]) / np.sqrt(ours[1] + theirs[1])
-    assert (z > stats.norm.isf(FALSE_FAIL_RATE / 2)) == covered
+    assert (z > randomness.z_limit(1)) == covered
 
 
 def test_one_particle_after_the_other_gives_the_same():
@@ -179,7 +174,7 @@ def test_plates_scales_and_inner_plates(dim):
 
 
 def subsampled_z(elbo, draws=20_000):
-    """Largest z-score where particles see two datapoints of six, each with logits and an observation of its own."""
+    """Largest z-score and its limit where particles see two of six datapoints, each with logits and data of its own."""
     y, loc, prior = jnp.array([0.0, 1.0, 2.0, -1.0, 3.0, 0.5]), jnp.arange(3.0), jnp.array([0.2, 0.3, 0.5])
     params = {"logits": 1.5 * jax.random.normal(jax.random.key(5), (6, 3))}
 
@@ -200,18 +195,17 @@ def subsampled_z(elbo, draws=20_000):
     gradient = jax.grad(lambda params, key: elbo.loss(key, params, model, guide))
     keys = jax.random.split(jax.random.key(0), draws)
     drawn = jax.jit(lambda keys: jax.lax.map(partial(gradient, params), keys, batch_size=2000))(keys)["logits"]
-    drawn = np.asarray(drawn, np.float64).reshape(draws, -1)
-    truth = jax.grad(enumerated)(params)["logits"].ravel()
-    return np.abs((drawn.mean(axis=0) - truth) / (drawn.std(axis=0) / np.sqrt(draws))).max()
+    return randomness.largest_z(drawn, jax.grad(enumerated)(params)["logits"])
 
 
 def test_gradient_is_unbiased_where_particles_see_other_datapoints(monkeypatch):
     """Then particles cannot be shared out: the baseline of a datapoint would come from others, and is rejected."""
-    limit = stats.norm.isf(FALSE_FAIL_RATE / (2 * 18))
-    assert subsampled_z(AssignmentELBO({"z": IndependentRouter()}, num_particles=2)) < limit
-    assert subsampled_z(AssignmentELBO({"z": SkipRouter(1)}, num_particles=2)) < limit
+    for router in (IndependentRouter(), SkipRouter(1)):
+        z, limit = subsampled_z(AssignmentELBO({"z": router}, num_particles=2))
+        assert z < limit
     monkeypatch.setattr(_assignment_elbo, "shareable", lambda *_: frozenset({"z"}))
-    assert subsampled_z(AssignmentELBO({"z": IndependentRouter()}, num_particles=2)) > limit
+    z, limit = subsampled_z(AssignmentELBO({"z": IndependentRouter()}, num_particles=2))
+    assert z > limit
 
 
 def test_forbidden_experts_and_useless_costs_of_the_skipped_do_no_harm():

@@ -8,17 +8,15 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
 from jax.scipy.stats import norm
 from numpyro.infer import SVI, Predictive, Trace_ELBO, TraceGraph_ELBO
-from scipy import stats
 
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment, enumerate_assignments
+from tests import randomness
 
-FALSE_FAIL_RATE = 1e-6  # of every test of randomness here; seeds are fixed, so that it is spent once
 BOTH = pytest.mark.parametrize("cls", [SkipAssignment, GumbelMatching])
 ONE_SLOW = pytest.mark.parametrize("cls", [SkipAssignment, pytest.param(GumbelMatching, marks=pytest.mark.slow)])
 N, CAPACITY = 4, (2, 3)
@@ -72,12 +70,7 @@ def largest_z(cls, elbo, draws=3_000):
     estimate = jax.value_and_grad(lambda p, key: elbo.loss(key, p, model, guide, cls))
     keys = jax.random.split(jax.random.key(0), draws)
     drawn = jax.jit(lambda keys: jax.lax.map(lambda key: estimate(PARAMS, key), keys, batch_size=500))(keys)
-    z = []
-    for sample, exact in zip(jax.tree.leaves(drawn), jax.tree.leaves(truth), strict=True):
-        sample = np.asarray(sample, np.float64)
-        z.append(np.ravel((sample.mean(axis=0) - exact) / sample.std(axis=0) * np.sqrt(draws)))
-    z = np.abs(np.concatenate(z))
-    return z.max(), stats.norm.isf(FALSE_FAIL_RATE / (2 * len(z)))
+    return randomness.largest_z(drawn, truth)
 
 
 @BOTH
