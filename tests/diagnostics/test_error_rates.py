@@ -28,14 +28,14 @@ def independent(key):
 
 @jax.jit
 def correlated(key):
-    """Twenty coordinates that are nearly one."""
+    """Fifty coordinates that are nearly one."""
     first, second = jax.random.split(key)
-    return jax.random.normal(first) + 0.3 * jax.random.normal(second, (20,))
+    return jax.random.normal(first) + 0.3 * jax.random.normal(second, (50,))
 
 
 EXACT = {
     "independent": (independent, {"normal": jnp.full((2, 2), 3.0), "uniform": jnp.zeros(2)}),
-    "correlated": (correlated, jnp.zeros(20)),
+    "correlated": (correlated, jnp.zeros(50)),
 }
 
 
