@@ -26,7 +26,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
 
-_OPTIMISED = ("tests/matching/", "tests/estimators/")
+# Precision, rounding and NaN of the matching, where what the optimiser does to the arithmetic could matter.
+_OPTIMISED = tuple(f"tests/matching/test_{name}.py" for name in ("precision", "extreme", "masks", "compiled", "large"))
 _MAPS = Path("/proc/self/maps")
 _MANY_MAPS = 25_000
 
@@ -40,8 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Less optimisation, except for the heart of the library and for what runs long: most of the time of the others
-    goes to the compiler.
+    """Less optimisation, except where results could depend on it and for what runs long: most of the time of the
+    others goes to the compiler.
     """
     file = item.path.relative_to(item.config.rootpath).as_posix()
     quick = not file.startswith(_OPTIMISED) and item.get_closest_marker("slow") is None

@@ -26,7 +26,8 @@ from gumbel_moe._whole_file import write_json
 from gumbel_moe.diagnostics import check_unbiased
 from gumbel_moe.estimators import exact_loss, score_function_loss
 from gumbel_moe.routing import GumbelMatchingRouter, Routing, SkipRouter, combine, dispatch
-from models.digits import DigitsMixture, load_split
+from models.data import load_digits_split
+from models.digits import DigitsMixture
 
 DRAWS = (1_000, 10_000)
 CHAINS = 4
@@ -38,7 +39,7 @@ Case = tuple[Callable[[Array], Any], Any]
 
 def digits(router: Callable[[Array, Array], Routing]) -> Case:
     """What a training step computes, its gradient by the experts that were drawn."""
-    data = load_split(0)
+    data = load_digits_split(0)
     x, y = data.train_x[:256], data.train_y[:256]
     model = DigitsMixture(jax.random.key(1))
 

@@ -1,1 +1,3 @@
-"""Programs that train and compare the models: `python -m inference.compare`, `.train` and `.latent_routing`."""
+"""Programs that fit and compare the models: `python -m inference.compare`, `.train`, `.latent_routing` and
+`.balanced_regression`, each a package on `inference.shared`; the first two also on `inference.training`.
+"""

@@ -1,5 +1,5 @@
 """Complete models to run or to copy, built on `gumbel_moe`: a toy, handwritten digits, latent routing in NumPyro."""
 
-from models._mixture import Mixture
+from models._one_routed_layer import OneRoutedLayer
 
-__all__ = ["Mixture"]
+__all__ = ["OneRoutedLayer"]

@@ -1,36 +1,20 @@
 r"""Regressions in groups of known size and unknown membership, on wines of three cultivars.
 
-178 wines of one region of Italy, of three cultivars: scikit-learn's `load_wine`. Flavanoids, colour intensity and
-proline are regressed on total phenols, with lines and noises of each cultivar. A few wines are labelled; of the others
-only is known how many each cultivar has, 59, 71 and 48 in all. Measurements are standardised over all wines.
+Flavanoids, colour intensity and proline are regressed on total phenols, with lines and noises of each cultivar. A few
+wines are labelled; of the others only is known how many each cultivar has, 59, 71 and 48 in all. Measurements are
+standardised over all wines.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int
-from sklearn.datasets import load_wine
-from sklearn.utils import Bunch
 
 from gumbel_moe.distributions import GumbelMatching
-
-RESPONSES = ("flavanoids", "color_intensity", "proline")
-
-
-class Wines(NamedTuple):
-    """Labelled wines, and others of which only the number in each group is known to a model."""
-
-    labelled_x: Float[Array, " m"]
-    labelled_y: Float[Array, "m d"]
-    label: Int[Array, " m"]
-    x: Float[Array, " n"]
-    y: Float[Array, "n d"]
-    sizes: tuple[int, ...]  # (k,) of the n others
-    truth: Int[np.ndarray, " n"]  # which no model sees
+from models.data import RESPONSES, Wines
 
 
 class Lines(NamedTuple):
@@ -39,23 +23,6 @@ class Lines(NamedTuple):
     intercept: Float[Array, "k d"]
     slope: Float[Array, "k d"]
     noise: Float[Array, "k d"]
-
-
-def load(seed: int, labelled: int = 8, every: int = 1) -> Wines:
-    """The wines, `labelled` of each cultivar drawn by `seed`; of the others, one in `every`, for smaller problems."""
-    bunch = cast(Bunch, load_wine())
-    table = (bunch.data - bunch.data.mean(axis=0)) / bunch.data.std(axis=0)
-    column = bunch.feature_names.index
-    x, y = table[:, column("total_phenols")], table[:, [column(name) for name in RESPONSES]]
-    shuffled = np.random.default_rng(seed).permutation(len(x))
-    cultivar = bunch.target[shuffled]
-    known = np.concatenate([shuffled[cultivar == group][:labelled] for group in range(3)])
-    others = np.setdiff1d(np.arange(len(x)), known)[::every]
-    truth = bunch.target[others]
-    sizes = tuple(int(size) for size in np.bincount(truth, minlength=3))
-    measured = (jnp.asarray(part, jnp.float32) for part in (x[known], y[known], x[others], y[others]))
-    labelled_x, labelled_y, x, y = measured
-    return Wines(labelled_x, labelled_y, jnp.asarray(bunch.target[known], jnp.int32), x, y, sizes, truth)
 
 
 def labelled_only(wines: Wines) -> Lines:

@@ -13,7 +13,8 @@ $(x_i, y_i)$. So is the posterior of this model: the best guide is exact, and ev
 >>> from gumbel_moe.estimators import AssignmentELBO
 >>> from gumbel_moe.routing import SkipRouter
 >>> from models import latent_routing as lr
->>> data = lr.load_halves(seed=0)
+>>> from models.data import load_halves
+>>> data = load_halves(seed=0)
 >>> params = lr.starting_params(jax.random.key(0))
 >>> lr.log_joint(params, data.train_x, data.train_y).shape
 (800, 8)
@@ -31,24 +32,6 @@ import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, PRNGKeyArray
-
-from models._halves import Halves, load_halves
-
-__all__ = [
-    "NUM_EXPERTS",
-    "Halves",
-    "Params",
-    "elbo",
-    "exact_recognition",
-    "guide",
-    "load_halves",
-    "log_joint",
-    "log_likelihood",
-    "log_q",
-    "model",
-    "responsibilities",
-    "starting_params",
-]
 
 NUM_EXPERTS = 8
 

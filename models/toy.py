@@ -1,45 +1,52 @@
 r"""Two linear experts for a bent line: the smallest problem on which routers differ.
 
-$x \sim U(0, 1)$; $y = 0.8 x - 0.2$ for $x < 0.5$, else $y = -2 x + 2$. Each half is one expert's work, half of the data
-belongs to either, and the router $\sigma(r_0 x + r_1)$ can separate them. It is solved when it does and both lines fit.
+Each half of the line is one expert's work, and the router $\sigma(r_0 x + r_1)$ can separate them. The problem is
+solved when it does and both lines fit.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from models._mixture import Mixture
+from models._one_routed_layer import OneRoutedLayer
 
 
-def target(x: Float[Array, "n 1"]) -> Float[Array, "n 1"]:
-    """The bent line, which jumps from 0.2 to 1 at 0.5."""
-    return jnp.where(x < 0.5, 0.8 * x - 0.2, -2 * x + 2)
+class Line(eqx.Module):
+    """An intercept and a slope."""
+
+    slope: Array
+    intercept: Array
+
+    def __call__(self, x: Float[Array, " 1"]) -> Float[Array, " 1"]:
+        """The line at one `x`."""
+        return self.slope * x + self.intercept
 
 
-def sample_batch(key: PRNGKeyArray, n: int) -> tuple[Float[Array, "n 1"], Float[Array, "n 1"]]:
-    """`n` fresh datapoints: `x` uniform on (0, 1), and `y` without noise."""
-    x = jax.random.uniform(key, (n, 1))
-    return x, target(x)
+class LogisticRouter(eqx.Module):
+    r"""The logits $\mp (r_0 x + r_1) / 2$, whose softmax gives expert 1 the probability $\sigma(r_0 x + r_1)$.
+
+    They are symmetric because some routers gate by the sigmoid of one logit, which should treat both experts alike.
+    """
+
+    weights: Array
+
+    def __call__(self, x: Float[Array, " 1"]) -> Float[Array, " 2"]:
+        """Two logits at one `x`."""
+        half = (self.weights[0] * x + self.weights[1]) / 2
+        return jnp.concatenate([-half, half])
 
 
-def grid(n: int = 1000) -> tuple[Float[Array, "n 1"], Float[Array, "n 1"]]:
-    """`n` evenly spaced datapoints, midpoints of equal cells of (0, 1): means over it are integrals over `x`."""
-    x = ((jnp.arange(n) + 0.5) / n)[:, None]
-    return x, target(x)
-
-
-class ToyMixture(Mixture):
+class ToyMixture(OneRoutedLayer):
     r"""Two lines and a logistic router; squared error.
-
-    The logits are $\mp (r_0 x + r_1) / 2$, whose softmax gives expert 1 the probability $\sigma(r_0 x + r_1)$. They are
-    symmetric because some routers gate by the sigmoid of one logit, which should treat both experts alike.
 
     **Arguments:** `key`; every parameter starts at a draw from normal(0, 1).
 
     ```python
     >>> import jax
-    >>> from models.toy import ToyMixture, sample_batch
-    >>> x, y = sample_batch(jax.random.key(0), 5)
+    >>> from models.data import sample_bent_line
+    >>> from models.toy import ToyMixture
+    >>> x, y = sample_bent_line(jax.random.key(0), 5)
     >>> model = ToyMixture(jax.random.key(1))
     >>> model.logits(x).shape, model.all_outputs(x).shape, model.all_losses(x, y).shape
     ((5, 2), (5, 2, 1), (5, 2))
@@ -47,26 +54,10 @@ class ToyMixture(Mixture):
     ```
     """
 
-    slope: Float[Array, " 2"]
-    intercept: Float[Array, " 2"]
-    router: Float[Array, " 2"]
-
     def __init__(self, key: PRNGKeyArray) -> None:
-        self.slope, self.intercept, self.router = jax.random.normal(key, (3, 2))
-
-    @property
-    def num_experts(self) -> int:
-        """Two."""
-        return 2
-
-    def logits(self, x: Float[Array, "n 1"]) -> Float[Array, "n 2"]:
-        """The router's unnormalised log-probabilities."""
-        half = (self.router[0] * x + self.router[1]) / 2
-        return jnp.concatenate([-half, half], axis=1)
-
-    def expert_outputs(self, buffers: Float[Array, "2 places 1"]) -> Float[Array, "2 places 1"]:
-        """Each line on its own buffer."""
-        return self.slope[:, None, None] * buffers + self.intercept[:, None, None]
+        slope, intercept, weights = jax.random.normal(key, (3, 2))
+        self.experts = Line(slope, intercept)
+        self.router_network = LogisticRouter(weights)
 
     def losses(self, outputs: Float[Array, "n 1"], targets: Float[Array, "n 1"]) -> Float[Array, " n"]:
         """Squared errors."""

@@ -44,6 +44,11 @@ def stateful(router, key, logits):
     return router.update(state, router(key, logits, state))
 
 
+def program_of(name):
+    router = routing.make_router(name, 2)
+    return partial(stateful, router) if routing.ROUTERS[name].stateful else router, KEY, LOGITS
+
+
 # What is exported and computes: a function of arrays that goes through it.
 PROGRAMS = {
     "solve_matching": (lambda s: matching.solve_matching(s, 2), LOGITS),
@@ -64,15 +69,7 @@ PROGRAMS = {
         jnp.arange(5),
     ),
     "outcome_probabilities": (lambda a: distributions.outcome_probabilities(a, 2), LOGITS),
-    "BaseRouter": (routing.BaseRouter(2), KEY, LOGITS),
-    "ExpertChoiceRouter": (routing.ExpertChoiceRouter(2), KEY, LOGITS),
-    "GumbelMatchingRouter": (routing.GumbelMatchingRouter(2), KEY, LOGITS),
-    "IndependentRouter": (routing.IndependentRouter(), KEY, LOGITS),
-    "LossFreeRouter": (partial(stateful, routing.LossFreeRouter(2)), KEY, LOGITS),
-    "QuantileBalancingRouter": (partial(stateful, routing.QuantileBalancingRouter(2)), KEY, LOGITS),
-    "SinkhornRouter": (routing.SinkhornRouter(2), KEY, LOGITS),
-    "SkipRouter": (routing.SkipRouter(2), KEY, LOGITS),
-    "SwitchRouter": (SWITCH, KEY, LOGITS),
+    **{entry.made_by: program_of(name) for name, entry in routing.ROUTERS.items() if entry.kind != "uncorrected"},
     "as_one_batch": (routing.as_one_batch(SWITCH), KEY, LOGITS[None]),
     "dispatch": (lambda x, a: routing.dispatch(x, SWITCH(KEY, a), 2), TOKENS, LOGITS),
     "combine": (lambda x, a: routing.combine(x, SWITCH(KEY, a)), jnp.ones((K, 2, 3)), LOGITS),

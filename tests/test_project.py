@@ -8,11 +8,26 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
 # Who may import whom, lowest first: a room of the library may use itself and all rooms before it.
 ROOMS = ["matching", "distributions", "mcmc", "routing", "estimators", "diagnostics", "cli"]
+# The same of other packages: what each room may use besides itself, and of that nothing private. "" is the top.
+INSIDE = {
+    "models": {"data": set(), "layers": set(), "": {"data", "layers"}},
+    "inference": {
+        "shared": set(),
+        "training.methods": set(),
+        "training": {"shared", "training.methods"},
+        "compare": {"shared", "training", "training.methods"},
+        "train": {"shared", "training", "training.methods"},
+        "latent_routing": {"shared"},
+        "balanced_regression": {"shared"},
+        "": set(),
+    },
+}
 OUTSIDE = {
     "gumbel_moe": {"gumbel_moe"},
     "models": {"gumbel_moe", "models"},
@@ -42,7 +57,8 @@ def test_contributing_gives_the_same_test_command():
 def test_readme_main_command_names_a_program_that_is_there():
     module = re.search(r"python -m ([\w.]+)", command_after("main command"))
     assert module is not None
-    assert (ROOT / Path(*module[1].split("."))).with_suffix(".py").is_file()
+    program = ROOT / Path(*module[1].split("."))
+    assert program.with_suffix(".py").is_file() or (program / "__main__.py").is_file()
 
 
 def test_ci_script_is_executable():
@@ -147,8 +163,19 @@ def wrong_imports(source, path):
         target, *rest = name.split(".")
         outside = target in LOCAL and target not in OUTSIDE[top]
         upward = top == target == "gumbel_moe" and rest and rest[0] in ROOMS and rest[0] not in lower
-        if outside or upward:
+        across = top == target and crosses(inside, rest, INSIDE.get(top, {"": set()}))
+        if outside or upward or across:
             yield name
+
+
+def crosses(module, target, rooms):
+    """Whether a module may not import a target of its own package, both given by their names below it."""
+    # The innermost rooms that there are.
+    room, other = (
+        next(name for size in (2, 1, 0) if (name := ".".join(parts[:size])) in rooms) for parts in (module, target)
+    )
+    inner = target[len(other.split(".")) if other else 0 :]
+    return room != other and (other not in rooms[room] or any(part.startswith("_") for part in inner))
 
 
 @pytest.mark.parametrize(
@@ -165,9 +192,32 @@ def wrong_imports(source, path):
         ("gumbel_moe/_checks.py", "from gumbel_moe.matching import solve_matching", True),
         ("gumbel_moe/matching/_a.py", "def f():\n    import models.toy", True),
         ("models/toy.py", "from gumbel_moe.routing import SkipRouter", False),
-        ("models/toy.py", "from inference.train import train", True),
-        ("inference/train.py", "from models import toy", False),
-        ("inference/train.py", "from tests.matching import problems", True),
+        ("models/toy.py", "from inference.train import main", True),
+        ("models/toy.py", "from models._one_routed_layer import OneRoutedLayer", False),
+        ("models/toy.py", "from models.data import Wines", False),
+        ("models/toy.py", "from models.data._wines import Wines", True),
+        ("models/data/_wines.py", "from models import toy", True),
+        ("models/layers/moe.py", "from models.data import Wines", True),
+        ("inference/train/_program.py", "from models import toy", False),
+        ("inference/train/_program.py", "from tests.matching import problems", True),
+        ("inference/train/_program.py", "from inference.training.loop import advance", False),
+        ("inference/train/_program.py", "from inference.training.methods import METHODS", False),
+        ("inference/train/__main__.py", "from inference.train import main", False),
+        ("inference/train/_program.py", "from inference.compare._results import Results", True),
+        ("inference/train/_program.py", "from inference.compare import main", True),
+        ("inference/train/_program.py", "from inference import compare", True),
+        ("inference/train/_program.py", "from inference.training.methods._method import Method", True),
+        ("inference/train/_program.py", "from inference.training.loop import _one_step", True),
+        ("inference/compare/_toy.py", "from inference.compare._summary import row_of", False),
+        ("inference/compare/_toy.py", "from ..train import main", True),
+        ("inference/latent_routing/_svi.py", "from inference.shared.machine import COMPILER", False),
+        ("inference/latent_routing/_svi.py", "from inference.training.loop import advance", True),
+        ("inference/balanced_regression/_samplers.py", "import inference.training.methods", True),
+        ("inference/training/loop.py", "from inference.training.methods import Method", False),
+        ("inference/training/loop.py", "from inference.training import methods", False),
+        ("inference/training/methods/_drawn.py", "from inference.training.loop import advance", True),
+        ("inference/shared/folder.py", "from inference.training import loop", True),
+        ("inference/__init__.py", "from inference.compare import main", True),
     ],
 )
 def test_import_checker(path, source, wrong):
@@ -185,3 +235,23 @@ def test_imports_go_one_way(top):
 def test_every_room_is_in_the_order():
     public = [path for path in (ROOT / "gumbel_moe").iterdir() if not path.name.startswith(("_", "."))]
     assert {path.stem for path in public if path.is_dir() or path.suffix == ".py"} <= set(ROOMS)
+
+
+@pytest.mark.parametrize("top", INSIDE)
+def test_rooms_are_few_and_in_the_order(top):
+    modules = (ROOT / top).rglob("*.py")
+    rooms = {".".join(path.parent.relative_to(ROOT / top).parts) for path in modules}
+    assert rooms == set(INSIDE[top])
+    assert len(rooms - {""}) <= 8
+    floors = {}
+    for room, below in INSIDE[top].items():  # a room stands after all that it may use
+        floors[room] = 1 + max((floors[other] for other in below), default=0)
+    assert max(floors.values()) <= 4
+
+
+def test_hooks_before_a_commit_are_the_quick_checks_of_ci():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    entries = {hook["entry"] for repo in config["repos"] for hook in repo["hooks"]}
+    in_shell = {re.sub(r"^bash -c '(.*)'$", r"\1", entry) for entry in entries}  # where the shell expands a pattern
+    quick = re.compile(r"\.venv/bin/(?:ruff|deptry|clang-format|pyright)\b.*")
+    assert in_shell == {line for line in (ROOT / ".ci/run").read_text().splitlines() if quick.fullmatch(line)}

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
-from scipy.stats import norm
 
 from gumbel_moe.cli import main
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment, enumerate_assignments
 from tests.full_disk import full_disk
+from tests.randomness import z_limit
 
 LOGITS = np.add(np.random.default_rng(0).normal(size=(6, 2)), [1, 0]).astype(np.float32)
 
@@ -34,7 +34,7 @@ def test_weights_are_unbiased(router, tmp_path):
         each = weight[..., None] * hit
         return np.max(np.abs(each.mean(axis=0) - softmax(LOGITS, axis=1)) / (each.std(axis=0) / np.sqrt(4000)))
 
-    limit = norm.isf(1e-6 / 12 / 2)
+    limit = z_limit(12)
     assert worst(drawn["weight"]) < limit
     if router != "independent":
         assert worst(drawn["kept"].astype(float)) > limit

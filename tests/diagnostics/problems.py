@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from gumbel_moe.estimators import exact_loss, score_function_loss
 from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, SkipRouter, SwitchRouter
-from inference.methods import METHODS
-from models import Mixture
-from models.digits import DigitsMixture, load_split
-from models.toy import ToyMixture, target
+from inference.training.methods import METHODS
+from models import OneRoutedLayer
+from models.data import bent_line, load_digits_split
+from models.digits import DigitsMixture
+from models.toy import ToyMixture
 
 
 class Problem(NamedTuple):
@@ -35,7 +36,7 @@ class Problem(NamedTuple):
         return jax.jit(jax.grad(lambda params: exact_loss(self.logits(params), self.all_losses(params))))(self.params)
 
 
-def of_model(model: Mixture, x, y, capacity: int) -> Problem:
+def of_model(model: OneRoutedLayer, x, y, capacity: int) -> Problem:
     return Problem(
         model,
         lambda model: model.logits(x),
@@ -53,12 +54,12 @@ def toy() -> Problem:
         jax.tree.structure(ToyMixture(jax.random.key(0))),
         [jnp.array([0.5, -1.5]), jnp.array([0.1, 1.8]), jnp.array([1.0, 0.9])],
     )
-    return of_model(model, x, target(x), 6)
+    return of_model(model, x, bent_line(x), 6)
 
 
 def digits() -> Problem:
     """A batch of 256 images, and a router of four times its initial weights: it has opinions."""
-    split = load_split(0)
+    split = load_digits_split(0)
     model = jax.jit(DigitsMixture)(jax.random.key(1))
     router = jax.tree.map(lambda leaf: 4 * leaf, model.router)
     model = jax.tree.unflatten(jax.tree.structure(model), [*jax.tree.leaves(model.experts), *jax.tree.leaves(router)])
@@ -123,8 +124,8 @@ def trained(problem, name):
     """The loss that `inference` trains a model with."""
     method = METHODS[name]
     x, y = problem.batch
-    memory = (jnp.array(BASELINE), jnp.array(1.0)) if method.memory(2) is not None else None
-    return lambda _, __, model, key: method.loss(key, model, x, y, memory, problem.capacity)[0]
+    state = (jnp.array(BASELINE), jnp.array(1.0)) if method.init_state(problem.params) is not None else None
+    return lambda _, __, model, key: method.loss(key, model, x, y, state, problem.capacity)[0]
 
 
 def drawn(problem, name, params, key):

@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from gumbel_moe.distributions import GumbelMatching
 from gumbel_moe.distributions._gumbel_noise import gumbel_noise
 from gumbel_moe.matching import solve_matching
 from tests.matching.test_exchange import conditionals_by_brute_force
+from tests.randomness import FALSE_FAIL_RATE, chisquare_p_value, largest_z
 
-FALSE_FAIL_RATE = 1e-6  # of every test of randomness here; seeds are fixed, so that it is spent once
 TABLES = json.loads(Path(__file__).parents[1].joinpath("data", "gumbel_matching_tables.json").read_text())["tables"]
 
 
@@ -31,16 +30,9 @@ def test_frequencies_match_exact_tables(table):
     logits, outcomes, probs = (np.asarray(table[name]) for name in ("logits", "assignments", "probs"))
     d = GumbelMatching(jnp.asarray(logits, jnp.float32), jnp.asarray(table["capacity"]))
     draws = np.asarray(jax.jit(d.sample, static_argnums=1)(jax.random.key(0), (40_000,)))
-    counts = np.array([(draws == outcome).all(axis=1).sum() for outcome in outcomes])
-    assert counts.sum() == len(draws)
     gibbs = np.exp(logits[np.arange(len(logits)), outcomes].sum(axis=1))
     for expected, passes in [(probs, True), (gibbs / gibbs.sum(), len(logits) == 1)]:
-        common = expected * len(draws) >= 10
-        observed = np.append(counts[common], counts[~common].sum())
-        frequencies = np.append(expected[common], expected[~common].sum())
-        keep = frequencies > 0
-        p_value = stats.chisquare(observed[keep], (frequencies[keep] / frequencies[keep].sum()) * len(draws)).pvalue
-        assert (p_value > FALSE_FAIL_RATE) == passes
+        assert (chisquare_p_value(draws, outcomes, expected) > FALSE_FAIL_RATE) == passes
 
 
 @pytest.mark.parametrize(("x64", "tolerance"), [(False, 1e-4), (True, 1e-10)], ids=["float32", "float64"])
@@ -63,14 +55,11 @@ def test_conditionals_average_to_the_marginals():
     draws = 20_000
     d = GumbelMatching(logits, (3, 2, 4))
     value, log_q = jax.jit(d.sample_with_conditionals, static_argnums=1)(jax.random.key(1), (draws,))
-
-    def largest_z(conditional):
-        difference = np.asarray(jax.nn.one_hot(value, 3) - conditional, np.float64)
-        return np.abs(difference.mean(axis=0) / difference.std(axis=0) * np.sqrt(draws)).max()
-
-    limit = stats.norm.isf(FALSE_FAIL_RATE / (2 * logits.size))
-    assert largest_z(jnp.exp(log_q)) < limit
-    assert largest_z(jax.nn.softmax(logits)) > limit  # the unconditional p is not the marginal
+    hit = jax.nn.one_hot(value, 3)
+    z, limit = largest_z(hit - jnp.exp(log_q), 0)
+    assert z < limit
+    z, limit = largest_z(hit - jax.nn.softmax(logits), 0)
+    assert z > limit  # the unconditional p is not the marginal
 
 
 def test_gradient_of_conditionals_is_at_fixed_distances():

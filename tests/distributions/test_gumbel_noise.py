@@ -8,8 +8,8 @@ from jax.extend.random import threefry_2x32
 from scipy import stats
 
 from gumbel_moe.distributions._gumbel_noise import _gumbel, _threefry, gumbel_noise
+from tests.randomness import FALSE_FAIL_RATE, z_limit
 
-FALSE_FAIL_RATE = 1e-6  # of every test of randomness here; seeds are fixed, so that it is spent once
 ROWS, COLUMNS = 2**14, 32
 
 
@@ -29,7 +29,7 @@ def test_the_two_words_of_a_block_and_neighbours_are_uncorrelated(noise):
 
     def passes(pairs):
         scores = [np.sqrt(a.size) * np.corrcoef(stats.norm.ppf(a), stats.norm.ppf(b))[0, 1] for a, b in pairs]
-        return np.abs(scores).max() < stats.norm.isf(FALSE_FAIL_RATE / 2 / len(scores))
+        return np.abs(scores).max() < z_limit(len(scores))
 
     uniform = stats.gumbel_r.cdf(noise)
     first, second = (half.ravel() for half in np.split(uniform, 2))

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from gumbel_moe.distributions import (
     GumbelMatching,
@@ -13,13 +12,13 @@ from gumbel_moe.distributions import (
     matching_log_prob,
     outcome_probabilities,
 )
+from tests.randomness import FALSE_FAIL_RATE, chisquare_p_value
 
 MASK = np.array([1, 0, 1, 1, 0, 1], bool)
 LOGITS = jax.random.normal(jax.random.key(0), (6, 2))
 DIRTY = jnp.where(MASK[:, None], LOGITS, jnp.array([jnp.nan, -jnp.inf]))
 BOTH = pytest.mark.parametrize("cls", [SkipAssignment, GumbelMatching])
 KEY = jax.random.key(1)
-FALSE_FAIL = 1e-6  # of every chi-square test
 
 
 def spread(value, k=2):
@@ -31,10 +30,7 @@ def spread(value, k=2):
 
 def p_value(drawn, probs):
     """Of draws `(draws, 6)` under the probabilities of the assignments of those that take part."""
-    outcomes = {tuple(z): index for index, z in enumerate(enumerate_assignments(4, 2, 2).tolist())}
-    counts = np.bincount([outcomes[tuple(z)] for z in np.asarray(drawn)[:, MASK].tolist()], minlength=len(outcomes))
-    probs = np.asarray(probs, np.float64)
-    return stats.chisquare(counts, probs / probs.sum() * len(drawn)).pvalue
+    return chisquare_p_value(np.asarray(drawn)[:, MASK], enumerate_assignments(4, 2, 2), probs)
 
 
 def test_matching_of_those_that_take_part():
@@ -42,8 +38,8 @@ def test_matching_of_those_that_take_part():
     drawn, log_q = d.sample_with_conditionals(KEY, (4000,))
     assert (np.asarray(drawn)[:, ~MASK] == 2).all()
     assert d.support(drawn).all()
-    assert p_value(drawn, outcome_probabilities(LOGITS[MASK], 2)) > FALSE_FAIL
-    assert p_value(drawn, outcome_probabilities(LOGITS[MASK] * 0.5, 2)) < FALSE_FAIL  # a wrong variant
+    assert p_value(drawn, outcome_probabilities(LOGITS[MASK], 2)) > FALSE_FAIL_RATE
+    assert p_value(drawn, outcome_probabilities(LOGITS[MASK] * 0.5, 2)) < FALSE_FAIL_RATE  # a wrong variant
     assert (np.asarray(log_q)[:, ~MASK] == -np.inf).all()
     np.testing.assert_allclose(np.exp(log_q)[:, MASK].sum(axis=-1), 1, rtol=1e-5)
 

@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 from scipy.special import comb
 
 from gumbel_moe.distributions import SkipAssignment
+from tests.randomness import FALSE_FAIL_RATE, chisquare_p_value
 
 CASES = [((1, 2), 1), ((2, 1), 1), ((3, 2), 1), ((4, 2), (1, 2)), ((3, 3), 2), ((4, 3), (1, 3, 1)), ((4, 2), 9)]
-FALSE_FAIL_RATE = 1e-6  # of every test of randomness here; seeds are fixed, so that it is spent once
 
 
 def distribution(shape, capacity, seed=0):
@@ -52,23 +51,6 @@ def test_all_outcomes_sum_to_one_and_equal_the_formula(shape, capacity, x64, tol
         np.testing.assert_array_equal(np.isfinite(log_prob), np.asarray(d.support(values)))
         expected = [by_hand(np.asarray(d.logits, np.float64), capacity, value) for value in values]
         np.testing.assert_allclose(log_prob, expected, rtol=10 * tolerance, atol=10 * tolerance)
-
-
-def chisquare_p_value(samples, values, probs):
-    """P-value of the frequencies of `samples` among `values`; outcomes expected fewer than 10 times are pooled."""
-    codes = {value.tobytes(): index for index, value in enumerate(values)}
-    counts = np.zeros(len(values))
-    unique, number = np.unique(samples, axis=0, return_counts=True)
-    for value, times in zip(unique, number, strict=True):
-        counts[codes[value.tobytes()]] += times
-    expected = probs * len(samples)
-    common = expected >= 10
-    counts = np.append(counts[common], counts[~common].sum())
-    expected = np.append(expected[common], expected[~common].sum())
-    if expected[-1] == 0:
-        assert counts[-1] == 0
-        counts, expected = counts[:-1], expected[:-1]
-    return stats.chisquare(counts, expected * (counts.sum() / expected.sum())).pvalue
 
 
 @pytest.mark.parametrize(("shape", "capacity"), [((3, 2), 1), ((4, 2), (1, 2)), ((3, 3), 2), ((4, 3), (1, 3, 1))])

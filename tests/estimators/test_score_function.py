@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from gumbel_moe.distributions import SkipAssignment
 from gumbel_moe.estimators import exact_loss, score_function_loss
@@ -18,8 +17,8 @@ from gumbel_moe.routing import (
     SkipRouter,
     SwitchRouter,
 )
+from tests import randomness
 
-FALSE_FAIL_RATE = 1e-6  # of every test of randomness here; seeds are fixed, so that it is spent once
 N, K = 12, 3
 
 
@@ -60,12 +59,7 @@ def largest_z(router, baseline=None, draws=20_000):
     _, logits, all_losses = problem()
     exact = jax.value_and_grad(lambda p: exact_loss(logits(p), all_losses(p)))(params)
     drawn = jax.jit(jax.vmap(jax.value_and_grad(loss), (None, 0)))(params, jax.random.split(jax.random.key(1), draws))
-    z = []
-    for sample, truth in zip(jax.tree.leaves(drawn), jax.tree.leaves(exact), strict=True):
-        sample = np.asarray(sample, np.float64)
-        z.append(np.ravel((sample.mean(axis=0) - truth) / sample.std(axis=0) * np.sqrt(draws)))
-    z = np.abs(np.concatenate(z))
-    return z.max(), stats.norm.isf(FALSE_FAIL_RATE / (2 * len(z)))
+    return randomness.largest_z(drawn, exact)
 
 
 # The weights of Gumbel-Matching have a tail that is the lighter the larger the capacities: 4 places per expert are

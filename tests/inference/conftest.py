@@ -6,4 +6,5 @@ with install_import_hook("models", "beartype.beartype"):
     import models.balanced_regression
     import models.digits
     import models.latent_routing
+    import models.layers
     import models.toy  # noqa: F401

@@ -6,28 +6,28 @@ import numpy as np
 import pytest
 from xarray import open_datatree
 
-from inference import balanced_regression as program
-from inference._wine_fits import METHODS
+from inference.balanced_regression import _program as program
+from inference.balanced_regression._samplers import MODELS
 
 SMALL = ["--splits", "1", "--draws", "30", "--every", "4", "--chains", "2", "--rounds", "3"]
 
 
-FIRST_AND_LAST = (METHODS[0], METHODS[-1])
+FIRST_AND_LAST = (MODELS[0], MODELS[-1])
 
 
-@pytest.fixture(scope="module", params=[FIRST_AND_LAST, pytest.param(METHODS, marks=pytest.mark.slow)], ids=len)
+@pytest.fixture(scope="module", params=[FIRST_AND_LAST, pytest.param(MODELS, marks=pytest.mark.slow)], ids=len)
 def finished(request, tmp_path_factory):
     """By default the balanced fit, and the one from which it starts: the mixtures between take as long to compile."""
     folder = tmp_path_factory.mktemp("wines")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, "METHODS", request.param)
+        patch.setattr(program, "MODELS", request.param)
         assert program.main([*SMALL, "--out", str(folder)]) == 0
     return folder
 
 
 def test_rows(finished):
     rows = json.loads((finished / "balanced_regression.json").read_text())["rows"]
-    assert [row["method"] for row in rows] in (list(FIRST_AND_LAST), list(METHODS))
+    assert [row["method"] for row in rows] in (list(FIRST_AND_LAST), list(MODELS))
     for row in rows:
         assert row["wines"] == 39
         np.testing.assert_allclose(sum(row["sizes"]), 39, atol=0.05)
@@ -53,10 +53,10 @@ def test_interruption_keeps_what_finished_and_resuming_goes_on(tmp_path, monkeyp
     """Without the samplers: which fits are made, of which wines, in which order."""
     made = []
 
-    def fit(method, wines, start, *_):
+    def fit(model, wines, start, *_):
         if len(made) == 6 and stop:
             raise KeyboardInterrupt
-        made.append((method, start is not None))
+        made.append((model, start is not None))
         shape = (2, 5)
         noise = np.random.default_rng(len(made)).uniform(1, 2, (*shape, 3, 3))
         z = np.broadcast_to(wines.truth, (*shape, len(wines.truth)))
@@ -71,7 +71,7 @@ def test_interruption_keeps_what_finished_and_resuming_goes_on(tmp_path, monkeyp
     stop = False
     made.clear()
     assert program.main([*arguments, "--resume"]) == 0
-    assert made == [(METHODS[0], False)] + [(method, True) for method in METHODS[1:]]
+    assert made == [(MODELS[0], False)] + [(model, True) for model in MODELS[1:]]
     assert json.loads((tmp_path / "balanced_regression.json").read_text())["rows"][:6] == rows
     table = capsys.readouterr().out.splitlines()[-8:]
     assert [line.split()[0] for line in table] == ["0"] * 4 + ["1"] * 4

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import pytest
 
 from inference import balanced_regression, compare, latent_routing, train
-from inference._arguments import Parser
-from inference._checkpoints import Checkpoints, DamagedError
-from inference._folder import sole_writer
-from inference._loop import TrainState
+from inference.shared.arguments import Parser
+from inference.shared.folder import sole_writer
+from inference.training.checkpoints import Checkpoints, DamagedError
+from inference.training.loop import TrainState
 
 
 def state(step):

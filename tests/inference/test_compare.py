@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from inference import _starts, compare
-from inference.methods import METHODS
+from inference.compare import _program as compare
+from inference.shared.machine import COMPILER
+from inference.training.methods import METHODS
 
 KEYS = {"data", "router", "starts", "steps", "true_loss_median", "own_loss_median", "skipped", "max_load"}
 TINY = ["--starts", "2", "--steps", "5"]
@@ -27,7 +28,7 @@ def without_times(row):
 def quick_compiler():
     """These tests compile much and train little."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_starts, "_COMPILER", {"xla_backend_optimization_level": "0"})
+        patch.setitem(COMPILER, "xla_backend_optimization_level", "0")
         yield
 
 

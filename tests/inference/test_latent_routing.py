@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from inference import _svi, latent_routing
-from inference._estimators import ESTIMATORS
+from inference.latent_routing import _program as latent_routing
+from inference.latent_routing import _svi
+from inference.latent_routing._estimators import ESTIMATORS
+from inference.shared.machine import COMPILER
+from models import latent_routing as lr
 
 TINY = ["--starts", "2", "--steps", "4", "--images", "40", "--particles", "2"]
 NAMES = ["marginal", "skip_1.00"]
@@ -17,11 +20,21 @@ def run(folder, *arguments):
     return code, json.loads((folder / "latent_routing.json").read_text())
 
 
+ALONE = []  # whether nobody else could trace a model when this was done
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("latent")
+    model = lr.model
+
+    def watched(*args):
+        ALONE.append(_svi._TRACING.locked())
+        return model(*args)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_svi, "_COMPILER", {"xla_backend_optimization_level": "0"})
+        patch.setattr(lr, "model", watched)
+        patch.setitem(COMPILER, "xla_backend_optimization_level", "0")
         code, results = run(folder, "--estimators", ",".join(NAMES))
     assert code == 0
     return folder, results
@@ -43,6 +56,13 @@ def test_rows(done):
     for row in rows.values():
         low, high = row["test_quartiles"]
         assert low <= row["test_median"] <= high
+
+
+@pytest.mark.usefixtures("done")
+def test_two_threads_never_trace_models_at_once():
+    """One compiles the next estimator while the other draws from the last."""
+    assert len(ALONE) > 2
+    assert all(ALONE)
 
 
 def test_files(done):

@@ -1,15 +1,17 @@
 """How every method trains and predicts, against calculations by hand on a small batch of the toy."""
 
+from argparse import ArgumentTypeError
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inference._arguments import routers
-from inference.methods import METHODS, find_method
-from inference.methods._method import mixture_log_likelihoods
+from inference.training.arguments import router, routers
+from inference.training.methods import METHODS
+from models.data import bent_line
 from models.digits import DigitsMixture
-from models.toy import ToyMixture, target
+from models.toy import ToyMixture
 
 NAMES = [
     "independent",
@@ -28,12 +30,12 @@ NAMES = [
 KEY = jax.random.key(2)
 N, CAPACITY = 8, 4
 X = jnp.linspace(0.05, 0.95, N)[:, None]
-Y = target(X)
+Y = bent_line(X)
 
 
 def test_names_are_read_with_either_dash():
     for name in NAMES:
-        assert find_method(name.replace("_", "-")) is find_method(name) is METHODS[name]
+        assert router(name.replace("_", "-")) is router(name) is METHODS[name]
     read = routers("gumbel-matching,skip,gumbel_matching, loss-free")
     assert [method.name for method in read] == ["gumbel_matching", "skip", "loss_free"]
 
@@ -57,19 +59,19 @@ def test_registry():
     assert list(METHODS) == NAMES
     assert all(METHODS[name].name == name for name in NAMES)
     assert {METHODS[name].kind for name in NAMES} == {"weighted", "uncorrected", "biased"}
-    with pytest.raises(ValueError, match="unknown router 'nobody'; choose from independent, skip, "):
-        find_method("nobody")
+    with pytest.raises(ArgumentTypeError, match="unknown router 'nobody'; choose from independent, skip, "):
+        router("nobody")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_step_is_finite_and_counts_everyone(name, model):
     method = METHODS[name]
-    memory = method.memory(2)
-    training = jax.value_and_grad(lambda model: method.loss(KEY, model, X, Y, memory, CAPACITY), has_aux=True)
+    before = method.init_state(model)
+    training = jax.value_and_grad(lambda model: method.loss(KEY, model, X, Y, before, CAPACITY), has_aux=True)
     (value, step), gradient = jax.jit(training)(model)
     assert value.shape == ()
     assert jnp.isfinite(value)
-    assert jax.tree.structure(step.memory) == jax.tree.structure(memory)
+    assert jax.tree.structure(step.router_state) == jax.tree.structure(before)
     traffic = step.traffic
     assert traffic.demand.shape == traffic.load.shape == (2,)
     assert traffic.demand.sum() == N
@@ -102,9 +104,9 @@ def test_best_expert_gated_at_test(name, model):
     logits, p, outputs = parts(model)
     gate = 1 / (1 + np.exp(-logits.max(axis=1))) if name == "base" else p.max(axis=1)
     expected = gate * outputs[np.arange(N), p.argmax(axis=1)]  # nobody dropped, though five want expert 1
-    own = METHODS[name].own_outputs(model, X, None, CAPACITY)
+    own = METHODS[name].predict(model, X, Y, None, CAPACITY).outputs
     np.testing.assert_allclose(own[:, 0], expected, rtol=1e-5)
-    losses = METHODS[name].own_losses(model, X, Y, None, CAPACITY)
+    losses = METHODS[name].predict(model, X, Y, None, CAPACITY).losses
     np.testing.assert_allclose(losses, (expected - np.asarray(Y)[:, 0]) ** 2, rtol=1e-4, atol=1e-7)
 
 
@@ -116,10 +118,10 @@ def test_bias_chooses_but_does_not_gate(name, model):
     chosen = (scores + np.asarray(bias)).argmax(axis=1)
     assert (chosen != scores.argmax(axis=1)).any()
     expected = scores[np.arange(N), chosen] * outputs[np.arange(N), chosen]
-    own = METHODS[name].own_outputs(model, X, bias, CAPACITY)
+    own = METHODS[name].predict(model, X, Y, bias, CAPACITY).outputs
     np.testing.assert_allclose(own[:, 0], expected, rtol=1e-5)
-    _, step = METHODS[name].loss(KEY, model, X, Y, METHODS[name].memory(2), CAPACITY)
-    assert step.memory[0] > step.memory[1]  # expert 1 is asked for too often
+    _, step = METHODS[name].loss(KEY, model, X, Y, METHODS[name].init_state(model), CAPACITY)
+    assert step.router_state[0] > step.router_state[1]  # expert 1 is asked for too often
 
 
 def test_expert_choice_sums_and_leaves_out(model):
@@ -130,7 +132,7 @@ def test_expert_choice_sums_and_leaves_out(model):
         taken = np.argsort(-p[:, j], kind="stable")[:capacity]
         expected[taken] += p[taken, j] * outputs[taken, j]
     assert (expected == 0).sum() == N - 2 * capacity
-    own = METHODS["expert_choice"].own_outputs(model, X, None, capacity)
+    own = METHODS["expert_choice"].predict(model, X, Y, None, capacity).outputs
     np.testing.assert_allclose(own[:, 0], expected, rtol=1e-5)
     value, step = METHODS["expert_choice"].loss(KEY, model, X, Y, None, capacity)
     np.testing.assert_allclose(value, np.mean((expected - np.asarray(Y)[:, 0]) ** 2), rtol=1e-5)
@@ -141,9 +143,9 @@ def test_expert_choice_sums_and_leaves_out(model):
 def test_drawn_experts_at_test(name, model):
     _, p, outputs = parts(model)
     losses = (outputs - np.asarray(Y)) ** 2
-    own = METHODS[name].own_losses(model, X, Y, None, CAPACITY)
+    own = METHODS[name].predict(model, X, Y, None, CAPACITY).losses
     np.testing.assert_allclose(own, (p * losses).sum(axis=1), rtol=1e-4)
-    routed = METHODS[name].own_outputs(model, X, None, CAPACITY)
+    routed = METHODS[name].predict(model, X, Y, None, CAPACITY).outputs
     np.testing.assert_allclose(routed[:, 0], outputs[np.arange(N), p.argmax(axis=1)], rtol=1e-5)
 
 
@@ -153,22 +155,22 @@ def test_log_likelihoods_of_classifiers():
     p = np.asarray(jax.nn.softmax(model.logits(x), axis=1))
     class_probs = np.asarray(jax.nn.softmax(model.all_outputs(x), axis=2))
     mixed = (p[:, :, None] * class_probs).sum(axis=1)[np.arange(5), np.arange(5)]
-    np.testing.assert_allclose(mixture_log_likelihoods(model, x, y), np.log(mixed), rtol=1e-4)
-    own = METHODS["skip"].own_log_likelihoods(model, x, y, None, 2)
+    np.testing.assert_allclose(model.mixture_log_likelihoods(x, y), np.log(mixed), rtol=1e-4)
+    own = METHODS["skip"].predict(model, x, y, None, 2).log_likelihoods
     np.testing.assert_allclose(own, np.log(mixed), rtol=1e-4)
-    gated = METHODS["switch"].own_log_likelihoods(model, x, y, None, 2)
-    np.testing.assert_allclose(gated, -METHODS["switch"].own_losses(model, x, y, None, 2), rtol=1e-6)
+    gated = METHODS["switch"].predict(model, x, y, None, 2).log_likelihoods
+    np.testing.assert_allclose(gated, -METHODS["switch"].predict(model, x, y, None, 2).losses, rtol=1e-6)
 
 
 def test_baseline_is_the_mean_of_earlier_losses(model):
     method = METHODS["independent"]
-    loss = jax.jit(lambda key, memory: method.loss(key, model, X, Y, memory, CAPACITY))
-    memory = method.memory(2)
+    loss = jax.jit(lambda key, baseline: method.loss(key, model, X, Y, baseline, CAPACITY))
+    baseline = method.init_state(model)
     seen = []
     for number in range(3):
-        value, step = loss(jax.random.fold_in(KEY, number), memory)
-        memory = step.memory
+        value, step = loss(jax.random.fold_in(KEY, number), baseline)
+        baseline = step.router_state
         seen.append(float(value))
-        total, weight = memory
+        total, weight = baseline
         recent = 0.99 ** np.arange(number, -1, -1)
         np.testing.assert_allclose(total / weight, np.average(seen, weights=recent), rtol=1e-4)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from gumbel_moe._whole_file import write_json
-from inference._rows import keep_earlier, row_of
-from inference._starts import Outcome
-from inference._table import legend, table
+from inference.compare._summary import row_of
+from inference.compare._table import legend, results_table
+from inference.shared.folder import keep_earlier
+from inference.training.starts import Outcome
 
 WINDOW = {"skipped": 0.25, "max_load": 1.0, "max_demand": 1.5}
 
@@ -27,7 +28,7 @@ def outcome(true_loss, own_loss, argmax_loss, router="skip", points=3):
     return made
 
 
-TASK = SimpleNamespace(solved_below=0.01, classifies=False)
+TASK = SimpleNamespace(evaluation=SimpleNamespace(solved_below=0.01))
 
 
 def test_row_by_hand():
@@ -65,7 +66,7 @@ def test_files_are_whole_or_absent(tmp_path):
 def test_table_is_aligned_and_explained():
     rows = [row_of(TASK, outcome([0.1], [0.2], [0.3], router)) for router in ("skip", "gumbel_matching")]
     rows[1]["own_loss_median"] = None
-    lines = table("toy", rows).splitlines()
+    lines = results_table("toy", rows).splitlines()
     assert lines[0] == "toy: 1 starts, 20 steps"
     heading, rule, first, second = lines[2:]
     assert len(rule) == len(heading) == len(first) == len(second)

@@ -6,11 +6,11 @@ import equinox as eqx
 import jax
 import pytest
 
-from inference import train
-from inference._checkpoints import Checkpoints
-from inference._loop import first_state
-from inference._tasks import TASKS
-from inference.methods import METHODS
+from inference.train import _program as train
+from inference.training.checkpoints import Checkpoints
+from inference.training.loop import first_state
+from inference.training.methods import METHODS
+from inference.training.tasks import TASKS
 
 
 def arguments(folder, *more, data="toy", router="loss_free"):
@@ -19,7 +19,7 @@ def arguments(folder, *more, data="toy", router="loss_free"):
 
 def last_state(folder, data, router):
     task, method = TASKS[data](0), METHODS[router]
-    like = first_state(task, method, task.init(jax.random.key(9)), jax.random.key(9))
+    like = first_state(task, method, task.model(jax.random.key(9)), jax.random.key(9))
     with Checkpoints(folder / "checkpoints") as checkpoints:
         return checkpoints.latest(like)
 

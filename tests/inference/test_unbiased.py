@@ -9,15 +9,16 @@ import pytest
 from scipy.stats import norm
 
 from gumbel_moe.estimators import exact_loss
-from inference.methods import METHODS
-from models.toy import ToyMixture, target
+from inference.training.methods import METHODS
+from models.data import bent_line
+from models.toy import ToyMixture
 
 DRAWS = 20_000
 CHECKS = 7  # six parameters and the value of the loss
 FALSE_FAIL = 1e-6  # of each test here, by Bonferroni over the checks; the means of so many draws are normal
 LIMIT = norm.isf(FALSE_FAIL / (2 * CHECKS))
 X = jnp.linspace(0.05, 0.95, 6)[:, None]
-Y = target(X)
+Y = bent_line(X)
 BASELINE = (jnp.array(0.3), jnp.array(0.6))  # a running mean of 0.5
 MODEL = jax.tree.unflatten(
     jax.tree.structure(ToyMixture(jax.random.key(0))),

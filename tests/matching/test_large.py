@@ -13,6 +13,7 @@ from tests.matching.large_problems import FAMILIES, KINDS, check
 
 pytestmark = pytest.mark.usefixtures("solver")
 
+SOLVE = jax.jit(solve_matching)
 RELATIVE = {False: 1e-6, True: 1e-12}
 
 
@@ -28,11 +29,10 @@ def test_full_capacities(n, k, x64):
 # Traced capacities take every problem, full or not, along the path for free places.
 def test_any_capacities(x64):
     n, k = 1024, 16
-    solve = jax.jit(solve_matching)
     for family, kind, seed in itertools.product([*FAMILIES, "mixed"], KINDS, [0, 1]):
         s = large_problems.scores(family, n, k, seed)
         capacity = large_problems.capacities(kind, n, k)
-        check(s, capacity, solve(s, capacity), RELATIVE[x64])
+        check(s, capacity, SOLVE(s, capacity), RELATIVE[x64])
 
 
 def test_forbidden_pairs_are_not_used(x64):
@@ -47,10 +47,9 @@ def test_forbidden_pairs_are_not_used(x64):
 
 def test_nan_and_inf_are_noticed_under_jit():
     """Small problems do not show it: XLA's maximum over a large array on a CPU may pass over NaN."""
-    solve = jax.jit(solve_matching)
-    s = large_problems.scores("random", 1024, 8, 0)
-    for flaw, places in itertools.product([np.nan, np.inf], [128, 1024]):
-        match = solve(s.at[512, 4].set(flaw), jnp.full(8, places))
+    s = large_problems.scores("random", 1024, 16, 0)
+    for flaw, places in itertools.product([np.nan, np.inf], [64, 1024]):
+        match = SOLVE(s.at[512, 4].set(flaw), np.full(16, places))
         assert jnp.isnan(match.value)
         assert jnp.isnan(match.prices).all()
         assert (match.assignment == -1).all()

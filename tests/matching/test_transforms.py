@@ -34,7 +34,7 @@ def test_leading_axes_equal_single_problems(batch, capacity):
 
 def test_jit_and_vmap_agree(batch):
     flat = batch.reshape(6, 18, 4)
-    expected = solve_matching(flat, 5).assignment
+    expected = solve_matching(batch, 5).assignment.reshape(6, 18)
     np.testing.assert_array_equal(jax.jit(lambda s: solve_matching(s, 5).assignment)(flat), expected)
     np.testing.assert_array_equal(jax.vmap(lambda s: solve_matching(s, 5).assignment)(flat), expected)
 

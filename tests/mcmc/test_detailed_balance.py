@@ -15,8 +15,8 @@ from gumbel_moe.distributions import GumbelMatching, SkipAssignment, enumerate_a
 from gumbel_moe.mcmc import swap_and_move
 from gumbel_moe.mcmc._steps import run_steps
 from gumbel_moe.mcmc._surrogate import decode, encode, surrogate
+from tests.randomness import FALSE_FAIL_RATE
 
-FALSE_FAIL_RATE = 1e-6  # of every test of randomness here; seeds are fixed, so that it is spent once
 CHAINS = 10_000
 N = 4
 LOGITS = 1.5 * jax.random.normal(jax.random.key(0), (N, 2))

@@ -14,7 +14,8 @@ from sklearn.datasets import load_wine
 
 from gumbel_moe.distributions import GumbelMatching
 from gumbel_moe.mcmc import without_prior
-from models.balanced_regression import RESPONSES, Lines, balanced, load, log_likelihoods, mixture
+from models.balanced_regression import Lines, balanced, log_likelihoods, mixture
+from models.data import RESPONSES, load_wines
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 SHAPE = (3, len(RESPONSES))
@@ -35,7 +36,7 @@ def likelihood(x, y, group):
 
 
 def test_every_wine_once_and_standardised():
-    wines = load(seed=3)
+    wines = load_wines(seed=3)
     assert wines.sizes == (51, 63, 40)
     np.testing.assert_array_equal(np.bincount(wines.label), [8, 8, 8])
     bunch = load_wine()
@@ -52,16 +53,16 @@ def test_every_wine_once_and_standardised():
 
 
 def test_labels_follow_the_seed_and_a_part_can_be_taken():
-    first, again, other = load(0), load(0), load(1)
+    first, again, other = load_wines(0), load_wines(0), load_wines(1)
     assert jnp.array_equal(first.labelled_x, again.labelled_x)
     assert not jnp.array_equal(first.labelled_x, other.labelled_x)
-    part = load(0, labelled=2, every=4)
+    part = load_wines(0, labelled=2, every=4)
     assert part.labelled_y.shape == (6, 3)
     assert len(part.x) == sum(part.sizes) == 43
 
 
 def test_balanced_density_by_hand():
-    wines = load(0, every=4)
+    wines = load_wines(0, every=4)
     z = jnp.asarray(np.random.default_rng(0).permutation(wines.truth))
     value, _ = log_density(without_prior(balanced, "z"), (wines,), {}, {**LINES._asdict(), "z": z})
     expected = priors() + likelihood(wines.labelled_x, wines.labelled_y, wines.label) + likelihood(wines.x, wines.y, z)
@@ -69,7 +70,7 @@ def test_balanced_density_by_hand():
 
 
 def test_balanced_prior_knows_the_sizes_and_nothing_else():
-    wines = load(0, every=4)
+    wines = load_wines(0, every=4)
     prior = trace(seed(balanced, 0)).get_trace(wines)["z"]
     assert isinstance(prior["fn"], GumbelMatching)
     assert jnp.ptp(prior["fn"].logits) == 0
@@ -80,7 +81,7 @@ def test_balanced_prior_knows_the_sizes_and_nothing_else():
 @pytest.mark.parametrize("known", [False, True])
 def test_mixture_sums_over_memberships(known):
     """3 ** 3 of them, for three wines."""
-    wines = load(0, every=60)
+    wines = load_wines(0, every=60)
     assert len(wines.x) == 3
     share = np.array([0.2, 0.5, 0.3])
     values = LINES._asdict() if known else {**LINES._asdict(), "share": jnp.asarray(share)}
@@ -97,7 +98,7 @@ def test_mixture_sums_over_memberships(known):
 
 
 def test_log_likelihoods():
-    wines = load(0, every=30)
+    wines = load_wines(0, every=30)
     table = log_likelihoods(LINES, wines)
     for i, j in itertools.product(range(len(wines.x)), range(3)):
         np.testing.assert_allclose(table[i, j], likelihood(wines.x[i : i + 1], wines.y[i : i + 1], [j]), rtol=1e-4)

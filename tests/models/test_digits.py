@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from models.digits import DigitsMixture, load_split
+from models.data import load_digits_split
+from models.digits import DigitsMixture
 
 
 def test_split_covers_all_images_once():
-    split = load_split(seed=4)
+    split = load_digits_split(seed=4)
     assert split.train_x.shape == (1437, 64)
     assert split.test_x.shape == (360, 64)
     images, labels = load_digits(return_X_y=True)
@@ -23,13 +24,13 @@ def test_split_covers_all_images_once():
 
 
 def test_split_follows_the_seed():
-    first, again, other = load_split(0), load_split(0), load_split(1)
+    first, again, other = load_digits_split(0), load_digits_split(0), load_digits_split(1)
     assert jnp.array_equal(first.test_x, again.test_x)
     assert not jnp.array_equal(first.test_x, other.test_x)
 
 
 def test_every_digit_has_its_share_of_the_test_images():
-    split = load_split(0)
+    split = load_digits_split(0)
     counts = np.bincount(split.test_y, minlength=10)
     assert counts.min() >= 34
     assert counts.max() <= 38

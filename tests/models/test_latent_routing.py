@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 from gumbel_moe.estimators import AssignmentELBO
 from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, SkipRouter, load
 from models import latent_routing as lr
+from models.data import load_halves
 
 K, N = 3, 90
 MODEL, GUIDE = (partial(program, num_experts=K) for program in (lr.model, lr.guide))
@@ -25,7 +26,7 @@ MODEL, GUIDE = (partial(program, num_experts=K) for program in (lr.model, lr.gui
 
 @pytest.fixture(scope="module")
 def data():
-    halves = lr.load_halves(0)
+    halves = load_halves(0)
     return halves.train_x[:N], halves.train_y[:N]
 
 
@@ -47,7 +48,7 @@ def by_hand(params, x, y):
 
 
 def test_halves_are_standardised_by_the_training_part_and_follow_the_seed():
-    halves, again, other = (lr.load_halves(seed) for seed in (3, 3, 4))
+    halves, again, other = (load_halves(seed) for seed in (3, 3, 4))
     assert halves.train_x.shape == (800, 2)
     assert halves.test_x.shape == (997, 2)
     assert halves.train_images.shape == (800, 8, 8)
@@ -59,7 +60,7 @@ def test_halves_are_standardised_by_the_training_part_and_follow_the_seed():
 
 
 def test_components_by_eigenvectors_of_the_covariance():
-    halves = lr.load_halves(0)
+    halves = load_halves(0)
     lower = halves.train_images[:, 4:].reshape(800, -1)
     values, vectors = np.linalg.eigh(np.cov(lower.T))
     target = (lower - lower.mean(axis=0)) @ vectors[:, -1] / np.sqrt(values[-1])

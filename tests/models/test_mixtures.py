@@ -94,7 +94,7 @@ def test_starting_points_follow_the_key(name):
     assert not any(jax.tree.leaves(jax.tree.map(jnp.array_equal, model, other)))
 
 
-@pytest.mark.parametrize("name", ["toy", "digits"])
+@pytest.mark.parametrize("name", ["toy", "digits", "layers.moe"])
 def test_examples_in_docstrings(name):
     failed, tried = doctest.testmod(importlib.import_module(f"models.{name}"))
     assert tried > 0

@@ -1,0 +1,5 @@
+"""`python -m inference.compare`."""
+
+from inference.compare import main
+
+raise SystemExit(main())

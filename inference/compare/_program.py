@@ -1,0 +1,119 @@
+"""The program: all routers on all data, one after the other; what it prints."""
+
+import argparse
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from inference.compare._pictures import draw_curves, draw_load
+from inference.compare._references import logistic_regression, single_network
+from inference.compare._results import Results
+from inference.compare._table import legend, results_table
+from inference.compare._toy import draw_toy
+from inference.shared.arguments import Parser, add_shared, positive
+from inference.shared.folder import sole_writer
+from inference.training.arguments import routers
+from inference.training.methods import METHODS, Method
+from inference.training.starts import Outcome, compile_starts, starting_points, train_starts
+from inference.training.tasks import TASKS, Task
+from models.data import load_digits_split
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; the exit code: 0, or 130 when it was interrupted."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    with sole_writer(parser, args.out):
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    results = Results(args.out, args.seed)
+    for moved in results.moved:
+        print(f"kept the earlier results as {moved}")
+    interrupted = False
+    try:
+        for name in TASKS if args.data == "all" else [args.data]:
+            _compare(TASKS[name](args.seed), args, results)
+    except KeyboardInterrupt:
+        interrupted = True
+    _tell(results)
+    if interrupted:
+        print("interrupted: what had finished is kept", file=sys.stderr)
+    return 130 if interrupted else 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m inference.compare",
+        description="Train every router from the same starting points; print a table, write results.json and pictures.",
+    )
+    parser.add_argument("--data", choices=[*TASKS, "all"], default="all", help="what to train on (default: all)")
+    parser.add_argument(
+        "--routers",
+        type=routers,
+        default=list(METHODS.values()),
+        metavar="A,B,...",
+        help=f"which routers (default: all): {', '.join(METHODS)}",
+    )
+    parser.add_argument("--starts", type=positive, help="starting points (default: what suits the data)")
+    add_shared(parser, "results/compare")
+    return parser
+
+
+def _compare(task: Task, args: argparse.Namespace, results: Results) -> None:
+    """Train all routers, then the references, on one problem; draw whatever has finished, also when interrupted."""
+    try:
+        _train_all(task, args.routers, args, results)
+        if task.name == "digits":
+            _train_all(single_network(task), [METHODS["independent"]], args, results, reference="single_network")
+            results.add_row(logistic_regression(load_digits_split(args.seed)))
+    finally:
+        for path in _draw(task, results):
+            print(f"wrote {path}")
+
+
+def _train_all(
+    task: Task, methods: list[Method], args: argparse.Namespace, results: Results, reference: str | None = None
+) -> None:
+    """An outcome for every method, saved as soon as it is there; while one is trained, the next is compiled."""
+    start = starting_points(task, args.seed, args.starts or task.starts)
+    pool = ThreadPoolExecutor(1)
+    try:
+        programs = [pool.submit(compile_starts, task, method, start) for method in methods]
+        for method, program in zip(methods, programs, strict=True):
+            outcome = Outcome(task.name, reference or method.name, "reference" if reference else method.kind)
+            try:
+                train_starts(program.result(), outcome, args.steps or task.steps)
+            finally:
+                results.add(task, outcome)
+            took = f"{outcome.compile_seconds:.1f} s to compile, {outcome.run_seconds:.1f} s to train"
+            print(f"{task.name} {outcome.router}: {took}", flush=True)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _draw(task: Task, results: Results) -> list[Path]:
+    """The pictures of one problem, of the routers that have finished."""
+    rows = {row["router"]: row for row in results.rows if row["data"] == task.name}
+    outcomes = [outcome for outcome in results.outcomes if outcome.data == task.name and outcome.finished]
+    routers = [outcome for outcome in outcomes if outcome.kind != "reference"]
+    if not routers:
+        return []
+    references = {name: row["true_loss_median"] for name, row in rows.items() if row["kind"] == "reference"}
+    paths = [
+        draw_curves(routers, references, task.evaluation.unit, results.folder / f"{task.name}_curves.png"),
+        draw_load(task, routers, results.folder / f"{task.name}_load.png"),
+    ]
+    if task.name == "toy":
+        chosen = [rows[outcome.router] for outcome in routers]
+        paths.append(draw_toy(task, routers, chosen, results.folder / "toy_fit.png"))
+    return paths
+
+
+def _tell(results: Results) -> None:
+    for data in dict.fromkeys(row["data"] for row in results.rows):
+        print("\n" + results_table(data, results.rows))
+    if results.rows:
+        print("\n" + legend(results.rows))
+    print(f"\nwrote {results.folder / 'results.json'}")

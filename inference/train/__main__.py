@@ -1,0 +1,5 @@
+"""`python -m inference.train`."""
+
+from inference.train import main
+
+raise SystemExit(main())

@@ -1,0 +1,21 @@
+"""Routers on a command line."""
+
+import argparse
+
+from inference.training.methods import METHODS, Method
+
+
+def router(text: str) -> Method:
+    """A method by its name, with `_` or `-`."""
+    name = text.replace("-", "_")
+    if name not in METHODS:
+        raise argparse.ArgumentTypeError(f"unknown router {name!r}; choose from {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def routers(text: str) -> list[Method]:
+    """Methods by their names, separated by commas; every one once."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"no router named; choose from {', '.join(METHODS)}")
+    return list(dict.fromkeys(router(name) for name in names))

@@ -1,0 +1,106 @@
+"""Training states on disk, by orbax: whole or not at all, the last two of them; one that was damaged is found out."""
+
+import json
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from gumbel_moe._whole_file import write_json
+from inference.training.loop import TrainState
+
+_SUMS = "checksums.json"
+
+
+class DamagedError(Exception):
+    """There are checkpoints, and none of them is whole."""
+
+
+class Checkpoints:
+    """The checkpoints in a folder; a context that closes what it opened."""
+
+    def __init__(self, folder: Path) -> None:
+        # Waiting for every save costs little here, and a step in the metrics then has its checkpoint on disk.
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        self._folder = folder.absolute()
+        # Not told how, the manager would take from the last step how all are kept, though that one be damaged.
+        handler = ocp.StandardCheckpointHandler()
+        self._manager = ocp.CheckpointManager(self._folder, item_handlers=handler, options=options)
+        self.moved: dict[int, Path] = {}
+        """Damaged steps that `latest` found, and where it put them."""
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def save(self, state: TrainState) -> None:
+        """Keep `state` under its step."""
+        step = int(state.step)
+        self._manager.save(step, args=ocp.args.StandardSave(_plain(state)))
+        self._manager.wait_until_finished()
+        write_json(self._folder / str(step) / _SUMS, _checksums(self._folder / str(step)))
+
+    def latest(self, like: TrainState) -> TrainState | None:
+        """The last state that is whole, of the structure of `like`; None when nothing was kept.
+
+        Damaged ones of later steps are moved to a folder beside the checkpoints: their steps will be saved again.
+
+        **Raises:** `DamagedError` where states were kept and none is whole; all of them stay where they are.
+        """
+        damaged: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                state = self._read(step, like)
+            except Exception as error:  # a damaged file can be wrong in any way
+                damaged[step] = (str(error).splitlines() or [type(error).__name__])[0][:200]
+                continue
+            self._move_away(list(damaged))
+            return state
+        if damaged:
+            told = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
+            raise DamagedError(f"no checkpoint in {self._folder} can be read ({told})")
+        return None
+
+    def _read(self, step: int, like: TrainState) -> TrainState:
+        _check_whole(self._folder / str(step))
+        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _plain(like))
+        plain: Any = self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        return plain._replace(key=jax.random.wrap_key_data(plain.key))
+
+    def _move_away(self, steps: list[int]) -> None:
+        if not steps:
+            return
+        beside = self._folder.with_name(f"{self._folder.name}_damaged")
+        beside.mkdir(exist_ok=True)
+        for step in steps:
+            number = len(list(beside.glob(f"{step}.*")))
+            self.moved[step] = (self._folder / str(step)).rename(beside / f"{step}.{number}")
+        self._manager.reload()
+
+
+def _plain(state: TrainState) -> TrainState:
+    """The key as the integers it is made of: orbax keeps ordinary arrays."""
+    return state._replace(key=jax.random.key_data(state.key))
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    sums = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _SUMS:
+            with path.open("rb") as file:
+                sums[path.relative_to(folder).as_posix()] = file_digest(file, "sha256").hexdigest()
+    return sums
+
+
+def _check_whole(folder: Path) -> None:
+    """Before anything is read: arrays would unpack to something else after a bit has flipped, and nobody notice.
+
+    A checkpoint without checksums, of a process that was killed before it could write them, is tried as it is.
+    """
+    path = folder / _SUMS
+    if path.exists() and not json.loads(path.read_text()).items() <= _checksums(folder).items():
+        raise ValueError("its files are not those that were saved")

@@ -1,0 +1,94 @@
+"""The problems that the programs train on: data, a model, its optimiser and evaluation, and settings that suit them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import optax
+from jax import Array
+
+from inference.training.evaluation import Evaluation, classifier_metrics, mixture_metrics
+from inference.training.methods import Method
+from models.data import bent_line_grid, load_digits_split, sample_bent_line
+from models.digits import DigitsMixture
+from models.toy import ToyMixture
+
+
+@dataclass(frozen=True)
+class Data:
+    """What to train on and to test with; arrays are constants of the programs compiled from it."""
+
+    batch: Callable[[Array], tuple[Array, Array]]
+    """A training batch `(x, y)`, from a key."""
+    batch_size: int
+    """Datapoints that a batch brings to a router."""
+    test: tuple[Array, Array]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One problem."""
+
+    name: str
+    data: Data
+    model: Callable[[Array], Any]
+    """A model at its starting point, from a key. A method calls it as a `models.layers.MoELayer`; one of several layers
+    returns a tuple of routings, and its `init_state` and router's state are tuples of theirs."""
+    capacity: int
+    """Places of an expert in a training batch; together they just hold it."""
+    optimiser: optax.GradientTransformation
+    evaluation: Evaluation
+    starts: int
+    steps: int
+
+    @property
+    def num_experts(self) -> int:
+        """`k`, in every routed layer."""
+        return self.data.batch_size // self.capacity
+
+    def capacity_among(self, n: int) -> int:
+        """Places of an expert among `n` datapoints, for routers that need to know."""
+        return -(-self.capacity * n // self.data.batch_size)
+
+    def evaluate(self, method: Method, model: Any, router_state: Any) -> dict[str, Array]:
+        """The metrics at test."""
+        return self.evaluation(method, model, router_state, self.data.test, self.capacity_among)
+
+
+def toy_task(seed: int) -> Task:
+    """The bent line: fresh batches of 100, tested on a fine grid; `seed` has no part in it."""
+    return Task(
+        name="toy",
+        data=Data(lambda key: sample_bent_line(key, 100), 100, bent_line_grid()),
+        model=ToyMixture,
+        capacity=50,
+        optimiser=optax.adam(0.1),
+        evaluation=Evaluation(mixture_metrics, "squared error", solved_below=0.01),
+        starts=10,
+        steps=10_000,
+    )
+
+
+def digits_task(seed: int) -> Task:
+    """Handwritten digits, split by `seed`; batches of 256 drawn from the training part with replacement."""
+    split = load_digits_split(seed)
+
+    def batch(key: Array) -> tuple[Array, Array]:
+        chosen = jax.random.randint(key, (256,), 0, split.train_x.shape[0])
+        return split.train_x[chosen], split.train_y[chosen]
+
+    return Task(
+        name="digits",
+        data=Data(batch, 256, (split.test_x, split.test_y)),
+        model=DigitsMixture,
+        capacity=32,
+        optimiser=optax.adam(3e-3),
+        evaluation=Evaluation(classifier_metrics, "nats"),
+        starts=10,
+        steps=1000,
+    )
+
+
+TASKS: dict[str, Callable[[int], Task]] = {"toy": toy_task, "digits": digits_task}
+"""From the name of the data to a function of the seed."""

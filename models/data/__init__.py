@@ -1,0 +1,21 @@
+"""What the models are fitted to: a bent line, handwritten digits, their two halves, wines. No download."""
+
+from models.data._bent_line import bent_line, bent_line_grid, sample_bent_line
+from models.data._digits import NUM_CLASSES, NUM_PIXELS, DigitsSplit, load_digits_split
+from models.data._halves import Halves, load_halves
+from models.data._wines import RESPONSES, Wines, load_wines
+
+__all__ = [
+    "NUM_CLASSES",
+    "NUM_PIXELS",
+    "RESPONSES",
+    "DigitsSplit",
+    "Halves",
+    "Wines",
+    "bent_line",
+    "bent_line_grid",
+    "load_digits_split",
+    "load_halves",
+    "load_wines",
+    "sample_bent_line",
+]
