@@ -15,6 +15,16 @@ class OneRoutedLayer(MoELayer):
     All leaves are arrays, so that a model is a plain pytree: `jax.vmap` over many of them trains many starts at once.
     """
 
+    @property
+    @abc.abstractmethod
+    def num_inputs(self) -> int:
+        """`d`, of a datapoint."""
+
+    @property
+    @abc.abstractmethod
+    def num_outputs(self) -> int:
+        """Of an expert."""
+
     @abc.abstractmethod
     def losses(self, outputs: Float[Array, "n out"], targets: Shaped[Array, "n ..."]) -> Float[Array, " n"]:
         """The loss of every datapoint for one output each."""

@@ -53,6 +53,16 @@ class DigitsMixture(OneRoutedLayer):
         self.experts = eqx.filter_vmap(lambda key: Network(key, width, NUM_CLASSES))(keys)
         self.router_network = Network(for_router, router_width, num_experts)
 
+    @property
+    def num_inputs(self) -> int:
+        """`d`."""
+        return NUM_PIXELS
+
+    @property
+    def num_outputs(self) -> int:
+        """Of an expert."""
+        return NUM_CLASSES
+
     def losses(self, outputs: Float[Array, "n 10"], targets: Int[Array, " n"]) -> Float[Array, " n"]:
         """Cross-entropies in nats; the outputs are class logits."""
         # A sum over classes rather than an index: the gradient of indexing is a scatter, slow on a CPU.

@@ -59,6 +59,16 @@ class ToyMixture(OneRoutedLayer):
         self.experts = Line(slope, intercept)
         self.router_network = LogisticRouter(weights)
 
+    @property
+    def num_inputs(self) -> int:
+        """`d`."""
+        return 1
+
+    @property
+    def num_outputs(self) -> int:
+        """Of an expert."""
+        return 1
+
     def losses(self, outputs: Float[Array, "n 1"], targets: Float[Array, "n 1"]) -> Float[Array, " n"]:
         """Squared errors."""
         return jnp.sum((outputs - targets) ** 2, axis=1)

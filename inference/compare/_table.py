@@ -23,7 +23,7 @@ _COLUMNS: tuple[Column, ...] = (
 
 _MEANING = {
     "kind": "weighted: unbiased draws; uncorrected: the same draws without weights; biased: by design; "
-    "reference: no mixture",
+    "reference: the exact gradient, all experts on everything (exact), or no mixture",
     "solved": "fraction of starts whose most probable expert alone gives a mean squared error below 0.01",
     "own_solved": "the same threshold on own loss",
     "true_loss_median": "the objective: median over starts of the test mean of sum_j p_ij f_ij, all experts, no limit",

@@ -10,8 +10,9 @@ from jax import Array
 
 from inference.training.evaluation import Evaluation, classifier_metrics, mixture_metrics
 from inference.training.methods import Method
-from models.data import bent_line_grid, load_digits_split, sample_bent_line
+from models.data import bent_line_grid, load_digits_split, make_regions, sample_bent_line
 from models.digits import DigitsMixture
+from models.regions import RegionsMixture
 from models.toy import ToyMixture
 
 
@@ -70,6 +71,22 @@ def toy_task(seed: int) -> Task:
     )
 
 
+def regions_task(seed: int) -> Task:
+    """Eight regions of a space of eight dimensions: fresh batches of 256; `seed` makes the teacher."""
+    for_teacher, for_test = jax.random.split(jax.random.key(seed))
+    teacher = make_regions(for_teacher)
+    return Task(
+        name="regions",
+        data=Data(lambda key: teacher.sample(key, 256), 256, teacher.sample(for_test, 4096)),
+        model=RegionsMixture,
+        capacity=32,
+        optimiser=optax.adam(1e-2),
+        evaluation=Evaluation(mixture_metrics, "squared error"),
+        starts=4,
+        steps=2000,
+    )
+
+
 def digits_task(seed: int) -> Task:
     """Handwritten digits, split by `seed`; batches of 256 drawn from the training part with replacement."""
     split = load_digits_split(seed)
@@ -90,5 +107,5 @@ def digits_task(seed: int) -> Task:
     )
 
 
-TASKS: dict[str, Callable[[int], Task]] = {"toy": toy_task, "digits": digits_task}
+TASKS: dict[str, Callable[[int], Task]] = {"toy": toy_task, "regions": regions_task, "digits": digits_task}
 """From the name of the data to a function of the seed."""

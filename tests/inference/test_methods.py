@@ -17,6 +17,12 @@ NAMES = [
     "independent",
     "skip",
     "gumbel_matching",
+    "independent_student",
+    "skip_student",
+    "gumbel_matching_student",
+    "gumbel_matching_floored",
+    "gumbel_matching_floored_student",
+    "skip_two_draws",
     "skip_uncorrected",
     "gumbel_matching_uncorrected",
     "switch",
@@ -26,6 +32,7 @@ NAMES = [
     "expert_choice",
     "loss_free",
     "quantile_balancing",
+    "exact",
 ]
 KEY = jax.random.key(2)
 N, CAPACITY = 8, 4
@@ -58,7 +65,7 @@ def parts(model):
 def test_registry():
     assert list(METHODS) == NAMES
     assert all(METHODS[name].name == name for name in NAMES)
-    assert {METHODS[name].kind for name in NAMES} == {"weighted", "uncorrected", "biased"}
+    assert {METHODS[name].kind for name in NAMES} == {"weighted", "uncorrected", "biased", "reference"}
     with pytest.raises(ArgumentTypeError, match="unknown router 'nobody'; choose from independent, skip, "):
         router("nobody")
 
@@ -74,9 +81,9 @@ def test_step_is_finite_and_counts_everyone(name, model):
     assert jax.tree.structure(step.router_state) == jax.tree.structure(before)
     traffic = step.traffic
     assert traffic.demand.shape == traffic.load.shape == (2,)
-    assert traffic.demand.sum() == N
+    assert traffic.demand.sum() == (2 * N if name == "exact" else N)
     assert (traffic.load <= traffic.demand).all()
-    if name not in ("independent", "expert_choice"):
+    if name not in ("independent", "independent_student", "expert_choice", "exact"):
         assert (traffic.load <= CAPACITY).all()
         np.testing.assert_allclose(traffic.skipped, 1 - traffic.load.sum() / N, atol=1e-6)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from gumbel_moe.estimators import exact_loss
+from gumbel_moe.estimators import RunningMeanState, exact_loss
 from inference.training.methods import METHODS
 from models.data import bent_line
 from models.toy import ToyMixture
@@ -19,7 +19,7 @@ FALSE_FAIL = 1e-6  # of each test here, by Bonferroni over the checks; the means
 LIMIT = norm.isf(FALSE_FAIL / (2 * CHECKS))
 X = jnp.linspace(0.05, 0.95, 6)[:, None]
 Y = bent_line(X)
-BASELINE = (jnp.array(0.3), jnp.array(0.6))  # a running mean of 0.5
+BASELINE = RunningMeanState(jnp.array(0.3), jnp.array(0.6))  # a running mean of 0.5
 MODEL = jax.tree.unflatten(
     jax.tree.structure(ToyMixture(jax.random.key(0))),
     [jnp.array([0.5, -1.5]), jnp.array([0.1, 1.8]), jnp.array([1.0, 0.6])],
@@ -30,9 +30,10 @@ MODEL = jax.tree.unflatten(
 def z_scores(name: str) -> np.ndarray:
     """Of the mean over draws against the enumerated value and gradient, `(7,)`."""
     method = METHODS[name]
+    state = method.init_state(MODEL) if name.endswith(("_student", "_two_draws")) else BASELINE
 
     def one(key):
-        value, gradient = jax.value_and_grad(lambda m: method.loss(key, m, X, Y, BASELINE, 3)[0])(MODEL)
+        value, gradient = jax.value_and_grad(lambda m: method.loss(key, m, X, Y, state, 3)[0])(MODEL)
         return jnp.concatenate([value[None], *jax.tree.leaves(gradient)])
 
     estimates = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), DRAWS)), np.float64)
@@ -48,7 +49,18 @@ def test_the_router_is_far_from_balance():
     assert share.max() > 0.6
 
 
-@pytest.mark.parametrize("name", ["independent", "skip", "gumbel_matching"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "independent",
+        "skip",
+        "gumbel_matching",
+        "gumbel_matching_floored",
+        "gumbel_matching_floored_student",
+        "skip_student",
+        "skip_two_draws",
+    ],
+)
 def test_weighted_draws_are_unbiased(name):
     assert np.abs(z_scores(name)).max() < LIMIT
 

@@ -6,13 +6,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 
-from gumbel_moe.estimators import score_function_loss
-from inference.training.methods._method import Method, Prediction, Step, traffic_of
+from gumbel_moe.estimators import (
+    RunningMean,
+    StudentExperts,
+    exact_loss,
+    leave_one_out,
+    score_function_loss,
+    shared_network,
+)
+from inference.training.methods._method import Method, Prediction, Step, Traffic, traffic_of
 from models import OneRoutedLayer
 
-_DECAY = 0.99  # of the running mean that serves as the baseline
+_BASELINE = RunningMean(decay=0.99)
+_STUDENTS_RATE = 1e-2  # of Adam
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +37,13 @@ class DrawnMethod(Method):
     own_way: str = "one expert drawn from p; for accuracy and picture, the output of the most probable expert"
 
     def init_state(self, model: Any) -> Any:
-        """Weighted sum of the losses so far and sum of the weights: their ratio is right from the first batch on."""
-        return jnp.zeros(()), jnp.zeros(())
+        """Of the baseline."""
+        return _BASELINE.init()
 
     def loss(self, key: Array, model: Any, x: Array, y: Array, router_state: Any, capacity: int) -> tuple[Array, Step]:
         """The surrogate whose value and gradient estimate those of the enumerated objective."""
         outputs, routing, _ = model(key, x, self.make_router(capacity))
-        losses = model.losses(outputs, y)
-        total, seen = router_state
-        value = score_function_loss(routing, losses, baseline=total / jnp.maximum(seen, 1 - _DECAY))
-        # Over the weights, not over n: also without the right weights this is the loss of those that were computed.
-        mean = jnp.sum(routing.weight * losses) / jnp.maximum(jnp.sum(routing.weight), 1)
-        router_state = (_DECAY * total + (1 - _DECAY) * jax.lax.stop_gradient(mean), _DECAY * seen + 1 - _DECAY)
+        value, router_state = _BASELINE.loss(router_state, routing, model.losses(outputs, y))
         return value, Step(router_state, traffic_of(routing))
 
     def predict(self, model: OneRoutedLayer, x: Array, y: Array, router_state: Any, capacity: int) -> Prediction:
@@ -48,3 +52,62 @@ class DrawnMethod(Method):
         """
         expected = jnp.sum(jax.nn.softmax(model.logits(x), axis=1) * model.all_losses(x, y), axis=1)
         return Prediction(model.most_probable_outputs(x), expected, model.mixture_log_likelihoods(x, y))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentMethod(DrawnMethod):
+    """The baseline is the loss of a student's prediction of every expert's output."""
+
+    def init_state(self, model: OneRoutedLayer) -> Any:
+        """Of the student."""
+        network, student = _student(model)
+        return student.init(network.init(jax.random.key(0), model.num_inputs))
+
+    def loss(
+        self, key: Array, model: OneRoutedLayer, x: Array, y: Array, router_state: Any, capacity: int
+    ) -> tuple[Array, Step]:
+        """The surrogate, and the student after it."""
+        outputs, routing, _ = model(key, x, self.make_router(capacity))
+        student = _student(model)[1]
+        value, router_state = student.loss(router_state, routing, outputs, x, lambda outputs: model.losses(outputs, y))
+        return value, Step(router_state, traffic_of(routing))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoDrawsMethod(DrawnMethod):
+    """Two draws of every batch, each the baseline of the other: twice the evaluations of experts."""
+
+    def init_state(self, model: Any) -> Any:
+        """Nothing is carried."""
+        return None
+
+    def loss(self, key: Array, model: Any, x: Array, y: Array, router_state: Any, capacity: int) -> tuple[Array, Step]:
+        """The mean of two surrogates."""
+        router = self.make_router(capacity)
+        outputs, routing, _ = jax.vmap(lambda key: model(key, x, router))(jax.random.split(key))
+        losses = jax.vmap(lambda outputs: model.losses(outputs, y))(outputs)
+        value = jnp.mean(jax.vmap(score_function_loss)(routing, losses, leave_one_out(routing.weight, losses)))
+        return value, Step(None, jax.tree.map(lambda both: jnp.mean(both, axis=0), jax.vmap(traffic_of)(routing)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactMethod(DrawnMethod):
+    """The gradient of the objective itself, all experts on every datapoint: what estimators are measured against."""
+
+    def init_state(self, model: Any) -> Any:
+        """Nothing is carried."""
+        return None
+
+    def loss(
+        self, key: Array, model: OneRoutedLayer, x: Array, y: Array, router_state: Any, capacity: int
+    ) -> tuple[Array, Step]:
+        """The mean over all experts, by enumeration."""
+        n, k = x.shape[0], model.num_experts
+        everybody = jnp.full(k, float(n))
+        traffic = Traffic(everybody, everybody, jnp.zeros(()))
+        return exact_loss(model.logits(x), model.all_losses(x, y)), Step(None, traffic)
+
+
+def _student(model: OneRoutedLayer) -> tuple[Any, StudentExperts]:
+    network = shared_network(model.num_experts, model.num_outputs)
+    return network, StudentExperts(network.apply, optax.adam(_STUDENTS_RATE), network.decode)

@@ -52,7 +52,8 @@ class Method(abc.ABC):
 
     name: str
     kind: str
-    """`weighted` (unbiased), `uncorrected` (the same draws without their weights) or `biased` (by design)."""
+    """`weighted` (unbiased), `uncorrected` (the same draws without their weights), `biased` (by design), or `reference`
+    (the exact gradient, by enumeration)."""
     own_way: str
     """How it predicts at test, in words."""
     whole_test_set: ClassVar[bool] = False

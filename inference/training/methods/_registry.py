@@ -4,13 +4,14 @@ from functools import partial
 from typing import Any
 
 from gumbel_moe.routing import ROUTERS, make_router
-from inference.training.methods._drawn import DrawnMethod
+from inference.training.methods._drawn import DrawnMethod, ExactMethod, StudentMethod, TwoDrawsMethod
 from inference.training.methods._gated import ExpertChoiceMethod, GatedMethod, best, best_by_sigmoid
 from inference.training.methods._method import Method
 
 _BEST = "gate (softmax) times output of the best expert, nobody dropped"
 _BEST_SIGMOID = "gate (sigmoid) times output of the best expert, nobody dropped"
 _BEST_BIASED = "gate (unbiased) times output of the best expert by biased score, nobody dropped"
+_PAPER = {"gumbel_matching": {"floor": 0.0}}  # routers by their own names are as their papers have them
 _GATED: dict[str, dict[str, Any]] = {
     "switch": {"own_way": _BEST, "at_test": best, "balancing": 0.01},
     "base": {"own_way": _BEST_SIGMOID, "at_test": best_by_sigmoid},
@@ -20,7 +21,7 @@ _GATED: dict[str, dict[str, Any]] = {
 
 def _method(name: str) -> Method:
     """How a router of the library's table is trained and compared."""
-    entry, make = ROUTERS[name], partial(make_router, name)
+    entry, make = ROUTERS[name], partial(make_router, name, **_PAPER.get(name, {}))
     if entry.kind != "biased":
         return DrawnMethod(name=name, kind=entry.kind, make_router=make)
     if not entry.one_expert:
@@ -33,8 +34,25 @@ def _method(name: str) -> Method:
 _WITHOUT_BALANCING = GatedMethod(
     name="switch_no_balancing", make_router=partial(make_router, "switch"), own_way=_BEST, at_test=best
 )
-_ALL = [_method(name) for name in ROUTERS]
-_ALL.insert([method.name for method in _ALL].index("switch") + 1, _WITHOUT_BALANCING)
+_FLOORED = partial(make_router, "gumbel_matching")
+_PROCESSES = {"independent": partial(make_router, "independent"), "skip": partial(make_router, "skip")}
+_CALMED: list[Method] = [
+    *(
+        StudentMethod(name=f"{name}_student", kind="weighted", make_router=make)
+        for name, make in {**_PROCESSES, "gumbel_matching": partial(make_router, "gumbel_matching", floor=0.0)}.items()
+    ),
+    DrawnMethod(name="gumbel_matching_floored", kind="weighted", make_router=_FLOORED),
+    StudentMethod(name="gumbel_matching_floored_student", kind="weighted", make_router=_FLOORED),
+    TwoDrawsMethod(name="skip_two_draws", kind="weighted", make_router=_PROCESSES["skip"]),
+]
+_PLAIN = {name: _method(name) for name in ROUTERS}
+_ALL: list[Method] = [
+    *(method for method in _PLAIN.values() if method.kind == "weighted"),
+    *_CALMED,
+    *(method for method in _PLAIN.values() if method.kind != "weighted"),
+    ExactMethod(name="exact", kind="reference", make_router=_PROCESSES["independent"]),
+]
+_ALL.insert(_ALL.index(_PLAIN["switch"]) + 1, _WITHOUT_BALANCING)
 
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 """Every method, in the order of the tables."""
