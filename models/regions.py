@@ -26,16 +26,19 @@ class RegionsMixture(OneRoutedLayer):
     ```
     """
 
+    dimension: int = eqx.field(static=True)
+
     def __init__(self, key: PRNGKeyArray, num_experts: int = 8, dimension: int = 8) -> None:
         for_experts, for_router = jax.random.split(key)
         keys = jax.random.split(for_experts, num_experts)
         self.experts = eqx.filter_vmap(lambda key: _linear(key, dimension, 1))(keys)
-        self.router_network: eqx.nn.Linear = _linear(for_router, dimension, num_experts)
+        self.dimension = dimension
+        self.router_network = _linear(for_router, dimension, num_experts)
 
     @property
     def num_inputs(self) -> int:
         """`d`."""
-        return self.router_network.in_features
+        return self.dimension
 
     @property
     def num_outputs(self) -> int:

@@ -168,6 +168,57 @@ def wrong_imports(source, path):
             yield name
 
 
+# Private names of the library that others than their room may use, and who: the ground floor is its rooms' alone.
+PRIVATE_FOR = {
+    "gumbel_moe._whole_file": ("inference", "benchmarks"),
+    "gumbel_moe.matching._exchange": ("gumbel_moe.distributions",),  # a matching and its distances, solved once
+    "gumbel_moe.matching._solve": ("gumbel_moe.distributions", "benchmarks"),
+    "gumbel_moe.matching._compiled": ("benchmarks",),
+    "gumbel_moe.distributions._gumbel_noise": ("benchmarks",),
+    "gumbel_moe.diagnostics._save": ("gumbel_moe.cli",),  # a report of several files, all whole or none
+}
+
+
+def private_imports(source, path):
+    """Imports by the module at `path` of private modules of the library that are not its own room's."""
+    own = ".".join(Path(path).parent.parts)
+    for name in imports(source, own):
+        parts = name.split(".")
+        private = next((place for place, part in enumerate(parts) if part.startswith("_")), 0)
+        if parts[0] != "gumbel_moe" or not private or parts[private].startswith("__"):
+            continue
+        room, module = ".".join(parts[:private]), ".".join(parts[: private + 1])
+        users = (room, *PRIVATE_FOR.get(module, ()))
+        if not any(own == user or own.startswith(f"{user}.") for user in users):
+            yield name
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "wrong"),
+    [
+        ("gumbel_moe/routing/_a.py", "from gumbel_moe._checks import check_matrix", False),
+        ("gumbel_moe/routing/_a.py", "from gumbel_moe.routing._record import Routing", False),
+        ("gumbel_moe/routing/_a.py", "from gumbel_moe.matching._solve import solve_one", True),
+        ("gumbel_moe/distributions/_a.py", "from gumbel_moe.matching._solve import check_solved", False),
+        ("gumbel_moe/diagnostics/pictures/_a.py", "from gumbel_moe.diagnostics._layout import Layout", False),
+        ("gumbel_moe/cli/_a.py", "from gumbel_moe import __version__", False),
+        ("gumbel_moe/cli/_a.py", "from gumbel_moe.diagnostics import _layout", True),
+        ("models/toy.py", "from gumbel_moe._checks import check_matrix", True),
+        ("inference/train/_program.py", "from gumbel_moe._whole_file import write_json", False),
+        ("inference/train/_program.py", "from gumbel_moe.routing._record import Routing", True),
+    ],
+)
+def test_private_import_checker(path, source, wrong):
+    assert bool(list(private_imports(source, path))) == wrong
+
+
+@pytest.mark.parametrize("top", OUTSIDE)
+def test_what_is_private_stays_in_its_room(top):
+    modules = sorted((ROOT / top).rglob("*.py"))
+    found = {path: list(private_imports(path.read_text(), path.relative_to(ROOT))) for path in modules}
+    assert not any(found.values()), found
+
+
 def crosses(module, target, rooms):
     """Whether a module may not import a target of its own package, both given by their names below it."""
     # The innermost rooms that there are.
