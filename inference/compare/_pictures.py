@@ -7,18 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from inference.compare._summary import quartiles
-from inference.shared.style import (
-    COLOURS,
-    INK,
-    KINDS,
-    bar_legend,
-    by_rank,
-    curve_legend,
-    draw_bars,
-    draw_curve,
-    panels,
-    save,
-)
+from inference.shared.style import COLOURS, INK, KINDS, bar_legend, curve_legend, draw_bars, draw_curve, panels, save
 from inference.training.starts import Outcome
 from inference.training.tasks import Task
 
@@ -59,8 +48,8 @@ def draw_load(task: Task, outcomes: list[Outcome], path: Path) -> Path:
     title = f"{task.name}: expert load at the end of training (batches of {task.data.batch_size})"
     figure, axes = panels(outcomes, title, "expert, from the busiest to the idlest", height=2.1)
     for ax, outcome in zip(axes, outcomes, strict=True):
-        demand, load = by_rank(outcome.late("demand"), outcome.late("demand"), outcome.late("load"))
-        draw_bars(ax, outcome.kind, demand, load, task.capacity)
+        demand, load = outcome.late("demand"), outcome.late("load")
+        draw_bars(ax, outcome.kind, demand, demand, load, task.capacity)
         skipped = float(np.mean(outcome.late("skipped")))
         ax.annotate(f"skipped {skipped:.0%}", (0.97, 0.9), xycoords="axes fraction", ha="right", fontsize=8, color=INK)
     figure.supylabel("datapoints per batch", fontsize=10)

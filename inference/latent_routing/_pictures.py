@@ -111,8 +111,8 @@ def draw_shares(fits: list[Fit], fair: float, path: Path) -> Path:
     figure, axes = panels(fits, "latent routing: images for each expert in one pass", "expert, from the most wanted")
     highest = 0.0
     for ax, fit in zip(axes, fits, strict=True):
-        demand, load, wanted = by_rank(fit.wanted, fit.demand, fit.load, fit.wanted)
-        places = draw_bars(ax, fit.kind, demand, load, fair)
+        places = draw_bars(ax, fit.kind, fit.wanted, fit.demand, fit.load, fair)
+        demand, wanted = by_rank(fit.wanted, fit.demand, fit.wanted)
         ax.plot(places, wanted, color=INK, marker="_", markersize=11, linewidth=0)
         highest = max(highest, demand.max(), wanted.max())
     axes[0].set_ylim(0, 1.08 * highest)

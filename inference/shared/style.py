@@ -78,8 +78,9 @@ def curve_legend(half: str, others: str) -> list[Artist]:
     return [Patch(color=GREY, alpha=0.3, label=half), Line2D([], [], color=FAINT, linewidth=0.8, label=others)]
 
 
-def draw_bars(ax: Axes, kind: str, demand: np.ndarray, load: np.ndarray, mean: float) -> np.ndarray:
-    """What each expert computes, and hatched what else it was asked for; the places of the bars."""
+def draw_bars(ax: Axes, kind: str, wanted: np.ndarray, demand: np.ndarray, load: np.ndarray, mean: float) -> np.ndarray:
+    """What each expert computes, and hatched what else it was asked for, `by_rank`; the places of the bars."""
+    demand, load = by_rank(wanted, demand, load)
     places = np.arange(len(load)) + 1
     ax.bar(places, load, color=COLOURS[kind], width=0.75)
     ax.bar(places, demand - load, bottom=load, color="white", edgecolor=COLOURS[kind], hatch="////", width=0.75)
