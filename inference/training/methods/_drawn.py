@@ -63,9 +63,7 @@ class StudentMethod(DrawnMethod):
         network, student = _student(model)
         return student.init(network.init(jax.random.key(0), model.num_inputs))
 
-    def loss(
-        self, key: Array, model: OneRoutedLayer, x: Array, y: Array, router_state: Any, capacity: int
-    ) -> tuple[Array, Step]:
+    def loss(self, key: Array, model: Any, x: Array, y: Array, router_state: Any, capacity: int) -> tuple[Array, Step]:
         """The surrogate, and the student after it."""
         outputs, routing, _ = model(key, x, self.make_router(capacity))
         student = _student(model)[1]
