@@ -61,7 +61,7 @@ def digits() -> Problem:
     """A batch of 256 images, and a router of four times its initial weights: it has opinions."""
     split = load_digits_split(0)
     model = jax.jit(DigitsMixture)(jax.random.key(1))
-    router = jax.tree.map(lambda leaf: 4 * leaf, model.router)
+    router = jax.tree.map(lambda leaf: 4 * leaf, model.router_network)
     model = jax.tree.unflatten(jax.tree.structure(model), [*jax.tree.leaves(model.experts), *jax.tree.leaves(router)])
     return of_model(model, split.train_x[:256], split.train_y[:256], 32)
 
