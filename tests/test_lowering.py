@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
+import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
@@ -49,6 +50,16 @@ def program_of(name):
     return partial(stateful, router) if routing.ROUTERS[name].stateful else router, KEY, LOGITS
 
 
+NETWORK = estimators.shared_network(K, 1)
+CRITIC = estimators.LossCritic(lambda params, x: x @ params, optax.sgd(0.1))
+STUDENT = estimators.StudentExperts(lambda params, x: NETWORK.apply(params, x)[..., 0], optax.sgd(0.1))
+
+
+def after(baseline, params, logits, *batch):
+    """The loss of a batch, and the baseline's state after it."""
+    return baseline.loss(baseline.init(*params), routing.SkipRouter(2)(KEY, logits), *batch)
+
+
 # What is exported and computes: a function of arrays that goes through it.
 PROGRAMS = {
     "solve_matching": (lambda s: matching.solve_matching(s, 2), LOGITS),
@@ -82,13 +93,23 @@ PROGRAMS = {
     ),
     "exact_loss": (estimators.exact_loss, LOGITS, LOGITS),
     "AssignmentELBO": (elbo, KEY, LOGITS),
+    "leave_one_out": (estimators.leave_one_out, LOGITS, LOGITS),
+    "RunningMean": (lambda a, y: after(estimators.RunningMean(), (), a, y), LOGITS, VALUE * 1.0),
+    "LossCritic": (lambda a, y, x: after(CRITIC, (jnp.zeros((3, K)),), a, y, x), LOGITS, VALUE * 1.0, TOKENS),
+    "StudentExperts": (
+        lambda a, y, x: after(STUDENT, (NETWORK.init(KEY, 3),), a, y, x, lambda outputs: (outputs - y) ** 2),
+        LOGITS,
+        VALUE * 1.0,
+        TOKENS,
+    ),
+    "shared_network": (lambda x: NETWORK.decode(NETWORK.init(KEY, 3), NETWORK.apply(NETWORK.init(KEY, 3), x)), TOKENS),
 }
 # Two of many loops, and much like another one.
 DEAR = {"outcome_probabilities", "matching_log_prob of five experts"}
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in DEAR else name for name in PROGRAMS]
 # Records, types, a table, and what computes with Python's own numbers.
 NOT_COMPILED = {"Matching", "Estimate", "Routing", "ExpertChoiceRouting", "Router", "RouterEntry", "ROUTERS"}
-NOT_COMPILED |= {"capacity_for", "enumerate_assignments", "make_router"}
+NOT_COMPILED |= {"LearnedState", "Network", "RunningMeanState", "capacity_for", "enumerate_assignments", "make_router"}
 
 
 def test_every_public_function_is_here():
