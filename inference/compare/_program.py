@@ -52,9 +52,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--routers",
         type=routers,
-        default=list(METHODS.values()),
         metavar="A,B,...",
-        help=f"which routers (default: all): {', '.join(METHODS)}",
+        help=f"which routers (default: those that the data tell apart): {', '.join(METHODS)}",
     )
     parser.add_argument("--starts", type=positive, help="starting points (default: what suits the data)")
     add_shared(parser, "results/compare")
@@ -64,7 +63,8 @@ def _parser() -> Parser:
 def _compare(task: Task, args: argparse.Namespace, results: Results) -> None:
     """Train all routers, then the references, on one problem; draw whatever has finished, also when interrupted."""
     try:
-        _train_all(task, args.routers, args, results)
+        methods = args.routers or [METHODS[name] for name in task.methods]
+        _train_all(task, methods, args, results)
         if task.name == "digits":
             _train_all(single_network(task), [METHODS["independent"]], args, results, reference="single_network")
             results.add_row(logistic_regression(load_digits_split(args.seed)))

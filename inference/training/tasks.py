@@ -9,7 +9,7 @@ import optax
 from jax import Array
 
 from inference.training.evaluation import Evaluation, classifier_metrics, mixture_metrics
-from inference.training.methods import Method
+from inference.training.methods import ESTIMATOR_METHODS, ROUTER_METHODS, Method
 from models.data import bent_line_grid, load_digits_split, make_regions, sample_bent_line
 from models.digits import DigitsMixture
 from models.regions import RegionsMixture
@@ -42,6 +42,8 @@ class Task:
     evaluation: Evaluation
     starts: int
     steps: int
+    methods: tuple[str, ...] = ROUTER_METHODS
+    """What a comparison trains unless told otherwise."""
 
     @property
     def num_experts(self) -> int:
@@ -83,7 +85,8 @@ def regions_task(seed: int) -> Task:
         optimiser=optax.adam(1e-2),
         evaluation=Evaluation(mixture_metrics, "squared error"),
         starts=4,
-        steps=2000,
+        steps=1000,
+        methods=ESTIMATOR_METHODS,
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from inference.compare import _program as compare
 from inference.shared.machine import COMPILER
-from inference.training.methods import METHODS
+from inference.training.methods import ESTIMATOR_METHODS, METHODS, ROUTER_METHODS
 
 KEYS = {"data", "router", "starts", "steps", "true_loss_median", "own_loss_median", "skipped", "max_load"}
 TINY = ["--starts", "2", "--steps", "5"]
@@ -43,7 +43,7 @@ def toy(tmp_path_factory, quick_compiler):
 def test_every_router_has_a_row(toy):
     _, results = toy
     rows = results["rows"]
-    assert [row["router"] for row in rows] == list(METHODS)
+    assert [row["router"] for row in rows] == list(ROUTER_METHODS)
     for row in rows:
         assert row.keys() >= KEYS | {"solved", "own_solved", "kind"}
         assert (row["data"], row["starts"], row["steps"]) == ("toy", 2, 5)
@@ -103,7 +103,24 @@ def test_digits(tmp_path, capsys):
 def test_every_router_on_digits(tmp_path):
     code, results = run(tmp_path, "--data", "digits")
     assert code == 0
-    assert [row["router"] for row in results["rows"]][: len(METHODS)] == list(METHODS)
+    assert [row["router"] for row in results["rows"]][: len(ROUTER_METHODS)] == list(ROUTER_METHODS)
+
+
+@pytest.mark.slow
+def test_every_estimator_on_regions(tmp_path):
+    code, results = run(tmp_path, "--data", "regions")
+    assert code == 0
+    assert [row["router"] for row in results["rows"]] == list(ESTIMATOR_METHODS)
+
+
+def test_a_student_on_regions_beside_the_exact_gradient(tmp_path):
+    code, results = run(tmp_path, "--data", "regions", "--routers", "exact,skip-student")
+    assert code == 0
+    assert [(row["router"], row["kind"]) for row in results["rows"]] == [
+        ("exact", "reference"),
+        ("skip_student", "weighted"),
+    ]
+    assert (tmp_path / "regions_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_interruption_keeps_what_has_finished(tmp_path, monkeypatch):

@@ -45,14 +45,14 @@ _CALMED: list[Method] = [
     StudentMethod(name="gumbel_matching_floored_student", kind="weighted", make_router=_FLOORED),
     TwoDrawsMethod(name="skip_two_draws", kind="weighted", make_router=_PROCESSES["skip"]),
 ]
-_PLAIN = {name: _method(name) for name in ROUTERS}
-_ALL: list[Method] = [
-    *(method for method in _PLAIN.values() if method.kind == "weighted"),
-    *_CALMED,
-    *(method for method in _PLAIN.values() if method.kind != "weighted"),
-    ExactMethod(name="exact", kind="reference", make_router=_PROCESSES["independent"]),
-]
-_ALL.insert(_ALL.index(_PLAIN["switch"]) + 1, _WITHOUT_BALANCING)
+_EXACT = ExactMethod(name="exact", kind="reference", make_router=_PROCESSES["independent"])
+_PLAIN = [_method(name) for name in ROUTERS]
+_PLAIN.insert([method.name for method in _PLAIN].index("switch") + 1, _WITHOUT_BALANCING)
+_WEIGHTED = [method for method in _PLAIN if method.kind == "weighted"]
 
-METHODS: dict[str, Method] = {method.name: method for method in _ALL}
+ROUTER_METHODS = tuple(method.name for method in _PLAIN)
+"""Every router as its source has it: what a comparison of routers trains."""
+ESTIMATOR_METHODS = (*(method.name for method in (_EXACT, *_WEIGHTED, *_CALMED)), "switch")
+"""The weighted draws with all that calms them, between the exact gradient and a biased router."""
+METHODS: dict[str, Method] = {method.name: method for method in (*_WEIGHTED, *_CALMED, *_PLAIN, _EXACT)}
 """Every method, in the order of the tables."""
