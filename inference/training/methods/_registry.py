@@ -12,10 +12,10 @@ _BEST = "gate (softmax) times output of the best expert, nobody dropped"
 _BEST_SIGMOID = "gate (sigmoid) times output of the best expert, nobody dropped"
 _BEST_BIASED = "gate (unbiased) times output of the best expert by biased score, nobody dropped"
 _PAPER = {"gumbel_matching": {"floor": 0.0}}  # routers by their own names are as their papers have them
+# What differs from the gate by softmax and the best expert at test.
 _GATED: dict[str, dict[str, Any]] = {
-    "switch": {"own_way": _BEST, "at_test": best, "balancing": 0.01},
+    "switch": {"balancing": 0.01},
     "base": {"own_way": _BEST_SIGMOID, "at_test": best_by_sigmoid},
-    "sinkhorn": {"own_way": _BEST, "at_test": best},
 }
 
 
@@ -28,7 +28,7 @@ def _method(name: str) -> Method:
         return ExpertChoiceMethod(name=name, make_router=make)
     if entry.stateful:
         return GatedMethod(name=name, make_router=make, own_way=_BEST_BIASED)
-    return GatedMethod(name=name, make_router=make, **_GATED[name])
+    return GatedMethod(name=name, make_router=make, **{"own_way": _BEST, "at_test": best, **_GATED.get(name, {})})
 
 
 _WITHOUT_BALANCING = GatedMethod(

@@ -1,0 +1,46 @@
+"""Public names stay: what has been offered is still there. Names may be added here, and none be taken away."""
+
+from importlib import import_module
+
+import pytest
+
+PUBLIC = {
+    "matching": """
+        Matching exchange_distances solve_matching
+    """,
+    "distributions": """
+        Estimate GumbelMatching SkipAssignment enumerate_assignments matching_log_prob
+        outcome_probabilities
+    """,
+    "mcmc": """
+        swap_and_move without_prior
+    """,
+    "routing": """
+        BaseRouter ExpertChoiceRouter ExpertChoiceRouting GumbelMatchingRouter IndependentRouter
+        LossFreeRouter QuantileBalancingRouter ROUTERS Router RouterEntry Routing SinkhornRouter
+        SkipRouter SwitchRouter as_one_batch capacity_for combine dispatch load load_balancing_loss
+        make_router
+    """,
+    "estimators": """
+        AssignmentELBO exact_loss score_function_loss
+    """,
+    "diagnostics": """
+        AssignmentReport RoutingReport UnbiasedReport VarianceComparison assignment_report
+        check_unbiased compare_variance routing_report
+    """,
+    "diagnostics.pictures": """
+        draw_co_assignment draw_comparison draw_forest draw_routing draw_variance draw_weights
+        write_png
+    """,
+    "cli": """
+        main
+    """,
+}
+
+
+@pytest.mark.parametrize("room", PUBLIC)
+def test_public_names_are_all_there(room):
+    module = import_module(f"gumbel_moe.{room}")
+    names = PUBLIC[room].split()
+    assert set(names) <= set(module.__all__)
+    assert all(hasattr(module, name) for name in module.__all__)
