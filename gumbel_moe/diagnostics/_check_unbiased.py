@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 from arviz_stats import mcse as arviz_mcse  # pyright: ignore[reportPrivateImportUsage]
@@ -18,7 +17,7 @@ from gumbel_moe._optional import need, progress_bar
 from gumbel_moe.diagnostics._draws import GradientEstimator, layout_of_draws
 from gumbel_moe.diagnostics._evidence import Evidence, gather
 from gumbel_moe.diagnostics._keep import choose_kept
-from gumbel_moe.diagnostics._layout import Layout, check_same, layout_of
+from gumbel_moe.diagnostics._layout import exact_vector
 from gumbel_moe.diagnostics._save import Saved
 from gumbel_moe.diagnostics._tree import data_tree
 from gumbel_moe.diagnostics._verdict import why_not
@@ -228,7 +227,7 @@ def check_unbiased(
     rate, key = check_rate(false_fail_rate), check_key(key)
     estimates = _functions(estimate, exact)
     layout = layout_of_draws(estimates, key)
-    truth = _truth(exact, layout)
+    truth = np.zeros(layout.size) if exact is None else exact_vector(exact, layout)
     kept = choose_kept(keep, layout)
     # Draws that are not finite are counted, not warned of.
     with progress_bar(progress, draws * chains, "draws") as advance, np.errstate(all="ignore"):
@@ -256,17 +255,3 @@ def _functions(estimate: Any, exact: Any) -> tuple[GradientEstimator, ...]:
     if not (isinstance(estimate, tuple | list) and len(estimate) == 2):
         raise TypeError(f"estimate must be a pair of functions when exact is None, got {type(estimate).__name__}")
     return tuple(estimate)
-
-
-def _truth(exact: Any, layout: Layout) -> np.ndarray:
-    """`(size,)` float64: the exact gradient, 0 for a difference."""
-    if exact is None:
-        return np.zeros(layout.size)
-    if callable(exact) and jax.tree_util.all_leaves([exact]):  # a model may be callable too, but is a tree of arrays
-        exact = exact()
-    check_same("exact", layout_of("exact", exact), "what estimate returns", layout)
-    truth = layout.numbers(exact)
-    if not np.isfinite(truth).all():
-        at = int(np.argmin(np.isfinite(truth)))
-        raise ValueError(f"exact must be finite, got {truth[at]} at {layout.name(at)}")
-    return truth

@@ -1,6 +1,6 @@
 """How noisy are gradient estimators, and what does a unit of variance cost?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,17 +12,17 @@ import numpy as np
 import pandas as pd
 from jax import Array
 
-from gumbel_moe._checks import check_draws, check_positive, check_positive_int
+from gumbel_moe._checks import check_draws, check_positive, check_positive_int, check_rate
 from gumbel_moe._keys import check_key
 from gumbel_moe._optional import need, progress_bar
 from gumbel_moe.diagnostics._draws import GradientEstimator, batching_of, layout_of_draws, sampler
-from gumbel_moe.diagnostics._layout import Layout, check_same
+from gumbel_moe.diagnostics._layout import Layout, check_same, exact_vector
 from gumbel_moe.diagnostics._save import Saved
 from gumbel_moe.diagnostics._spectrum import FULL, Spectrum
 from gumbel_moe.diagnostics._stream import Stretch, stretch
 from gumbel_moe.diagnostics._timing import timed_draws
 from gumbel_moe.diagnostics._tree import data_tree
-from gumbel_moe.diagnostics._variance_table import INTERVAL, relate, resampled_means, row, spectrum_of
+from gumbel_moe.diagnostics._variance_table import INTERVAL, bias_row, relate, resampled_means, row, spectrum_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,7 +36,10 @@ class VarianceComparison(Saved):
     experts; `trace_x_seconds`, `trace_x_evaluations`: the variance for a unit of cost; `relative_per_second`,
     `relative_per_evaluation`: the reference's over this one; `rank`: effective number of directions that share the
     variance; `top_share`: of the largest eigenvalue; `largest_draw`: what the largest draw contributes to the trace
-    (near 1: a tail so heavy that no interval holds); `not_finite`: draws that were NaN or infinite."""
+    (near 1: a tail so heavy that no interval holds); `not_finite`: draws that were NaN or infinite; `trace_NAME`: of
+    the coordinates of a group. Where the exact gradient was given: `bias`, the norm of the mean's distance from it, the
+    mean's own noise taken out; `mse`, its square plus the trace; `max_z`, the largest z-score of a coordinate;
+    `biased`, whether it is beyond chance."""
     reference: str
     interval: float
     """Probability that each interval covers."""
@@ -81,7 +84,14 @@ class VarianceComparison(Saved):
 
     def __str__(self) -> str:
         title = f"{self.draws * self.chains:,} draws each; relative to {self.reference}, {self.interval:.0%} intervals"
-        return f"{title}\n{self.summary.T.to_string(float_format='{:.4g}'.format)}"
+        table = self.summary
+        if (
+            "biased" in table
+        ):  # the best of the unbiased first, those that are biased at the end, however little they vary
+            table = table.sort_values(["biased", "mse"])
+            if table.biased.any():
+                title += f"; BIASED: {', '.join(table.index[table.biased.astype(bool)])}"
+        return f"{title}\n{table.T.to_string(float_format='{:.4g}'.format)}"
 
     __repr__ = __str__
 
@@ -92,6 +102,9 @@ def compare_variance(
     draws: int = 1000,
     chains: int = 4,
     *,
+    exact: Any = None,
+    groups: Mapping[str, str | Sequence[str]] | None = None,
+    false_fail_rate: float = 1e-6,
     reference: str | None = None,
     cost: Mapping[str, float] | None = None,
     progress: bool = False,
@@ -101,16 +114,20 @@ def compare_variance(
 
     The error of a mean of $N$ draws is $\mathrm{tr}\, C / N$, so for the same error at the same cost the product of
     trace and cost per draw decides. Intervals are from a bootstrap of the draws' squared distances from the mean; where
-    one draw makes up much of the trace (`largest_draw`), they are too short. Biased estimators are compared by their
-    variance alone.
+    one draw makes up much of the trace (`largest_draw`), they are too short. With the exact gradient, bias and mean
+    squared error are there too, and what is biased is marked and shown last; without it, nothing can be said of biases.
 
     **Arguments:**
 
     - `estimates`: by name, functions of a JAX key that return pytrees of the same structure and shapes.
     - `key`: a JAX key; the estimators get independent ones.
     - `draws`, `chains`: number of draws of each chain, at least 4, and of chains.
+    - `exact`: the pytree that the means should be; or a function without arguments that returns it; or None.
+    - `groups`: by name, which part of the pytree: a path such as `"router"` or `"layers.0.router"`, or several; each
+      gets its own trace.
+    - `false_fail_rate`: the probability that an unbiased estimator is called biased, between 0 and 1.
     - `reference`: the estimator that the others are compared with; the first one if None.
-    - `cost`: by name, expert evaluations per draw, positive; None leaves their columns out (NaN).
+    - `cost`: by name, expert evaluations per draw, positive; None leaves their columns out.
     - `progress`: show a progress bar (needs tqdm).
     - `attrs`: what else to note in `data`.
 
@@ -137,11 +154,14 @@ def compare_variance(
     reference = names[0] if reference is None else reference
     if reference not in names:
         raise ValueError(f"reference must be one of {', '.join(names)}, got {reference!r}")
-    evaluations = _costs(cost, names)
+    evaluations, rate = _costs(cost, names), check_rate(false_fail_rate)
     layouts = {name: layout_of_draws((estimates[name],), key) for name in names}
     layout = layouts[names[0]]
     for name in names[1:]:
         check_same(f"what {name} returns", layouts[name], f"what {names[0]} returns", layout)
+
+    truth = None if exact is None else exact_vector(exact, layout)
+    parts = _parts(groups or {}, layout)
 
     rows, spectra, lengths, resampled = {}, {}, [], {}
     # Draws that are not finite are counted, not warned of.
@@ -158,7 +178,11 @@ def compare_variance(
             trace = float(np.sum(seen.moments.variance))
             means = resampled_means(squared.ravel(), place)
             resampled[name] = trace * means / squared.mean() if squared.any() else np.zeros_like(means)
-            rows[name] = row(seen, np.asarray(centre, np.float64), timed[name], squared, trace, spectra[name])
+            middle = np.asarray(centre, np.float64)
+            rows[name] = row(seen, middle, timed[name], squared, trace, spectra[name])
+            rows[name] |= {f"trace_{part}": float(np.sum(seen.moments.variance[of])) for part, of in parts.items()}
+            if truth is not None:
+                rows[name] |= bias_row(layout, truth, middle, seen.moments, rate)
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("estimator")
     return VarianceComparison(
         summary=relate(table, resampled, evaluations, reference),
@@ -180,12 +204,21 @@ def _names(estimates: Mapping[str, GradientEstimator]) -> list[str]:
     return list(estimates)
 
 
-def _costs(cost: Mapping[str, float] | None, names: list[str]) -> dict[str, float]:
+def _costs(cost: Mapping[str, float] | None, names: list[str]) -> dict[str, float] | None:
     if cost is None:
-        return dict.fromkeys(names, np.nan)
+        return None
     if set(cost) != set(names):
         raise ValueError(f"cost must have the names of estimates, {', '.join(names)}, got {', '.join(cost)}")
     return {name: check_positive(f"cost[{name!r}]", cost[name]) for name in names}
+
+
+def _parts(groups: Mapping[str, str | Sequence[str]], layout: Layout) -> dict[str, np.ndarray]:
+    parts = {name: layout.within([paths] if isinstance(paths, str) else paths) for name, paths in groups.items()}
+    for name, inside in parts.items():
+        if not inside.any():
+            leaves = ", ".join(layout.leaves)
+            raise ValueError(f"groups[{name!r}] must be paths to leaves, got {groups[name]!r}; the leaves are {leaves}")
+    return parts
 
 
 def _draw(

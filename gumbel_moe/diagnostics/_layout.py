@@ -1,6 +1,7 @@
 """A pytree of gradients as one vector: sizes, names of its coordinates, and the way there."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -74,6 +75,11 @@ class Layout:
             shapes = ", ".join(f"{leaf}{list(shape)}" for leaf, shape in zip(self.leaves, self.shapes, strict=True))
             raise ValueError(f"there is no coordinate {name!r}; the leaves are {shapes}") from None
 
+    def within(self, paths: Sequence[str]) -> np.ndarray:
+        """`(size,)`: whether the coordinate is in a leaf that one of the paths leads to, or leads towards."""
+        leaves = [any(f"{leaf}.".startswith(f"{path}.") for path in paths) for leaf in self.leaves]
+        return np.array(leaves)[self.leaf_of]
+
     def vector(self, tree: Any) -> Array:
         """`(size,)`: all coordinates of a tree of this layout."""
         return jnp.concatenate([jnp.ravel(leaf).astype(self.dtype) for leaf in jax.tree.leaves(tree)])
@@ -109,3 +115,15 @@ def check_same(what: str, layout: Layout, wanted: str, other: Layout) -> None:
     for name, shape, other_shape in zip(other.leaves, layout.shapes, other.shapes, strict=True):
         if shape != other_shape:
             raise ValueError(f"{what} must have the shapes of {wanted}, {other_shape} at {name}, got {shape}")
+
+
+def exact_vector(exact: Any, layout: Layout) -> np.ndarray:
+    """`(size,)` float64: the exact gradient, a tree or a function that returns one; raises unless it fits."""
+    if callable(exact) and jax.tree_util.all_leaves([exact]):  # a model may be callable too, but is a tree of arrays
+        exact = exact()
+    check_same("exact", layout_of("exact", exact), "what estimate returns", layout)
+    truth = layout.numbers(exact)
+    if not np.isfinite(truth).all():
+        at = int(np.argmin(np.isfinite(truth)))
+        raise ValueError(f"exact must be finite, got {truth[at]} at {layout.name(at)}")
+    return truth

@@ -3,6 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from gumbel_moe.diagnostics._coordinate_tests import judge
+from gumbel_moe.diagnostics._layout import Layout
+from gumbel_moe.diagnostics._moments import Moments
 from gumbel_moe.diagnostics._spectrum import Spectrum, of_covariance, of_draws
 from gumbel_moe.diagnostics._stream import Stretch
 from gumbel_moe.diagnostics._timing import Timed
@@ -53,8 +56,20 @@ def row(
     }
 
 
+def bias_row(
+    layout: Layout, exact: np.ndarray, centre: np.ndarray, moments: Moments, rate: float
+) -> dict[str, float | bool]:
+    """The mean against the exact gradient, coordinate by coordinate and as a whole; the moments are about `centre`."""
+    tests = judge(layout, exact, centre, moments, rate)
+    trace = float(np.sum(moments.variance))
+    squared = max(0.0, float(np.sum(tests.bias**2)) - trace / moments.count)
+    largest = float(np.max(np.abs(tests.z)))
+    biased = not largest <= tests.limit  # also where it is NaN
+    return {"bias": float(np.sqrt(squared)), "mse": trace + squared, "max_z": largest, "biased": biased}
+
+
 def relate(
-    table: pd.DataFrame, resampled: dict[str, np.ndarray], evaluations: dict[str, float], reference: str
+    table: pd.DataFrame, resampled: dict[str, np.ndarray], evaluations: dict[str, float] | None, reference: str
 ) -> pd.DataFrame:
     """The columns that need several others, in their order."""
     low_high = {name: interval(values, INTERVAL) for name, values in resampled.items()}
@@ -69,13 +84,15 @@ def relate(
             relative=table.trace[reference] / table.trace,
             relative_low=[low for low, _ in ratios.values()],
             relative_high=[high for _, high in ratios.values()],
-            evaluations=list(evaluations.values()),
         )
-        for unit in ("seconds", "evaluations"):
+        if evaluations is not None:
+            table["evaluations"] = list(evaluations.values())
+        for unit in ("seconds", "evaluations") if evaluations is not None else ("seconds",):
             product = table.trace * table[unit]
             table[f"trace_x_{unit}"] = product
             table[f"relative_per_{unit.removesuffix('s')}"] = product[reference] / product
     order = ["trace", "trace_low", "trace_high", "relative", "relative_low", "relative_high", "signal_to_noise"]
     order += ["seconds", "trace_x_seconds", "relative_per_second"]
-    order += ["evaluations", "trace_x_evaluations", "relative_per_evaluation"]
-    return table.reindex(columns=[*order, "rank", "top_share", "largest_draw", "not_finite"])
+    order += ["evaluations", "trace_x_evaluations", "relative_per_evaluation"] if evaluations is not None else []
+    order += ["rank", "top_share", "largest_draw", "not_finite"]
+    return table.reindex(columns=[*order, *(name for name in table if name not in order)])
