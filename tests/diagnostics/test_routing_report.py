@@ -122,7 +122,7 @@ def test_to_netcdf_and_back(tmp_path):
         assert back["posterior"]["load"].dims == ("chain", "draw", "expert")
         xarray.testing.assert_identical(back["constant_data"].to_dataset(), report.data["constant_data"].to_dataset())
         assert back.attrs["capacity"] == 2
-        assert back.attrs["router"] == "SkipRouter(capacity=2, corrected=True)"
+        assert back.attrs["router"] == "SkipRouter(capacity=2, corrected=True, floor=0.0)"
 
 
 def test_pictures(tmp_path):
