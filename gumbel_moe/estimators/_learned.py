@@ -38,10 +38,8 @@ def first_state(optimiser: Optimiser, params: Any) -> LearnedState:
     return LearnedState(params, optimiser.init(params))
 
 
-def step(optimiser: Optimiser, state: LearnedState, error: Callable[[Any], Array]) -> LearnedState:
-    """The state after one step down the gradient of `error`; nothing is differentiated through it."""
-    state = jax.lax.stop_gradient(state)
-    gradient = jax.grad(error)(state.params)
+def step(optimiser: Optimiser, state: LearnedState, gradient: Any) -> LearnedState:
+    """The state after one step down a gradient."""
     updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
     return LearnedState(jax.tree.map(jnp.add, state.params, updates), optimiser_state)
 

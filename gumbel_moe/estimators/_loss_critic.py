@@ -64,11 +64,12 @@ class LossCritic:
     def update(self, state: LearnedState, routing: Routing, losses: ArrayLike, x: ArrayLike) -> LearnedState:
         """The state after a step towards the `(n,)` losses: no longer for the draw that made them."""
         losses, x = kept_rows(routing, as_array("losses", losses)), kept_rows(routing, as_array("x", x))
+        state = jax.lax.stop_gradient(state)
 
         def error(params: Any) -> Array:
             return mean_of_kept(routing, (at_expert(self.apply(params, x), routing.expert) - losses) ** 2)
 
-        return step(self.optimiser, state, error)
+        return step(self.optimiser, state, jax.grad(error)(state.params))
 
     def loss(
         self, state: LearnedState, routing: Routing, losses: ArrayLike, x: ArrayLike

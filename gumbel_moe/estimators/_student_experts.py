@@ -19,10 +19,6 @@ from gumbel_moe.routing import Routing
 _TOGETHER = 2**22  # numbers of predicted outputs at a time
 
 
-def _as_it_is(params: Any, codes: Array) -> Array:
-    return codes
-
-
 @dataclass(frozen=True)
 class StudentExperts:
     r"""A small shared network that predicts every expert's *output*, $s_j(x_i) \approx h_j(x_i)$.
@@ -90,39 +86,12 @@ class StudentExperts:
         experts are the most probable ones, where not all are asked for.
         """
         params, x = jax.lax.stop_gradient((state.params, as_array("x", x)))
-        codes = self.apply(params, x)
-        n, k = codes.shape[:2]
-        chosen = None
-        if self.most is not None and self.most < k:
-            if logits is None:
-                raise ValueError(f"logits must be given where most is {self.most} of {k} experts, got None")
-            chosen = jax.lax.top_k(jax.lax.stop_gradient(as_array("logits", logits)), self.most)[1]
-            codes = jnp.take_along_axis(codes, chosen.reshape(n, self.most, *([1] * (codes.ndim - 2))), axis=1)
-        decode = self.decode or _as_it_is
-        one = jax.eval_shape(decode, params, codes[:, 0])
-        together = max(1, _TOGETHER // max(1, math.prod(one.shape)))
-        losses = jax.lax.map(
-            lambda code: loss(decode(params, code)), jnp.moveaxis(codes, 1, 0), batch_size=min(together, codes.shape[1])
-        ).T
-        losses = jax.lax.stop_gradient(losses)
-        if chosen is None:
-            return losses
-        others = jnp.broadcast_to(jnp.mean(losses, axis=1, keepdims=True), (n, k))
-        return others.at[jnp.arange(n)[:, None], chosen].set(losses)
+        return self._losses(params, self.apply(params, x), loss, logits)
 
     def update(self, state: LearnedState, routing: Routing, outputs: ArrayLike, x: ArrayLike) -> LearnedState:
         """The state after a step towards the outputs `(n, ...)`: no longer for the draw that made them."""
-        outputs, x = kept_rows(routing, as_array("outputs", outputs)), kept_rows(routing, as_array("x", x))
-        decode = self.decode or _as_it_is
-
-        def error(params: Any) -> Array:
-            codes = self.apply(params, x)
-            expert = jnp.clip(routing.expert, 0, codes.shape[1] - 1).reshape(-1, *([1] * (codes.ndim - 1)))
-            predicted = decode(params, jnp.take_along_axis(codes, expert, axis=1)[:, 0])
-            squares = (predicted - outputs) ** 2
-            return mean_of_kept(routing, jnp.mean(squares.reshape(squares.shape[0], -1), axis=1))
-
-        return step(self.optimiser, state, error)
+        state, x = jax.lax.stop_gradient((state, _present(routing, as_array("x", x))))
+        return self._step(state, routing, outputs, *jax.vjp(lambda params: self.apply(params, x), state.params))
 
     def loss(
         self,
@@ -134,9 +103,53 @@ class StudentExperts:
     ) -> tuple[Array, LearnedState]:
         """`score_function_loss` with the baseline of `state`, and the state after this batch, for the next one.
 
-        `outputs` `(n, ...)` are those of the experts that were drawn, as `combine` gives them, differentiable.
+        `outputs` `(n, ...)` are those of the experts that were drawn, as `combine` gives them, differentiable. The same
+        as `baseline`, `score_function_loss` and `update`, but the network runs once.
         """
-        value = score_function_loss(
-            routing, loss(jnp.asarray(outputs)), self.baseline(state, x, loss, routing.log_probs)
-        )
-        return value, self.update(state, routing, outputs, x)
+        state, x = jax.lax.stop_gradient((state, _present(routing, as_array("x", x))))
+        codes, pull = jax.vjp(lambda params: self.apply(params, x), state.params)
+        baseline = self._losses(state.params, codes, loss, routing.log_probs)
+        value = score_function_loss(routing, loss(jnp.asarray(outputs)), baseline)
+        return value, self._step(state, routing, outputs, codes, pull)
+
+    def _losses(self, params: Any, codes: Array, loss: Callable[[Array], Array], logits: ArrayLike | None) -> Array:
+        """`(n, k)`, of predictions decoded for a few experts at a time."""
+        n, k = codes.shape[:2]
+        chosen = None
+        if self.most is not None and self.most < k:
+            if logits is None:
+                raise ValueError(f"logits must be given where most is {self.most} of {k} experts, got None")
+            chosen = jax.lax.top_k(jax.lax.stop_gradient(as_array("logits", logits)), self.most)[1]
+            codes = jnp.take_along_axis(codes, chosen.reshape(n, self.most, *([1] * (codes.ndim - 2))), axis=1)
+        one = jax.eval_shape(self._decode, params, codes[:, 0])
+        together = min(max(1, _TOGETHER // max(1, math.prod(one.shape))), codes.shape[1])
+        losses = jax.lax.map(
+            lambda code: loss(self._decode(params, code)), jnp.moveaxis(codes, 1, 0), batch_size=together
+        ).T
+        losses = jax.lax.stop_gradient(losses)
+        if chosen is None:
+            return losses
+        others = jnp.broadcast_to(jnp.mean(losses, axis=1, keepdims=True), (n, k))
+        return others.at[jnp.arange(n)[:, None], chosen].set(losses)
+
+    def _step(
+        self, state: LearnedState, routing: Routing, outputs: ArrayLike, codes: Array, pull: Callable[..., Any]
+    ) -> LearnedState:
+        """After one step towards the outputs; `pull` takes a gradient in the codes to one in the parameters."""
+        outputs = kept_rows(routing, as_array("outputs", outputs))
+        expert = jnp.clip(routing.expert, 0, codes.shape[1] - 1).reshape(-1, *([1] * (codes.ndim - 1)))
+
+        def error(params: Any, codes: Array) -> Array:
+            squares = (self._decode(params, jnp.take_along_axis(codes, expert, axis=1)[:, 0]) - outputs) ** 2
+            return mean_of_kept(routing, jnp.mean(squares.reshape(squares.shape[0], -1), axis=1))
+
+        of_decoder, of_codes = jax.grad(error, (0, 1))(state.params, codes)
+        return step(self.optimiser, state, jax.tree.map(jnp.add, of_decoder, pull(of_codes)[0]))
+
+    def _decode(self, params: Any, codes: Array) -> Array:
+        return codes if self.decode is None else self.decode(params, codes)
+
+
+def _present(routing: Routing, x: Array) -> Array:
+    """`x` `(n, ...)` with zeros for who takes no part: their rows may hold anything."""
+    return jnp.where(routing.mask.reshape(-1, *([1] * (x.ndim - 1))), x, 0)

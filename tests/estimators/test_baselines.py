@@ -148,12 +148,29 @@ def test_update_ignores_who_was_not_kept():
     network = shared_network(K, 1, hidden=(4,))
     student = StudentExperts(network.apply, optax.sgd(0.1))
     state = student.init(network.init(KEY, DIM))
-    x = jnp.where(routing.kept[:, None], X, jnp.inf)
     clean = student.update(state, routing, jnp.where(routing.kept[:, None], dirty, 0), X)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-        student.update(state, routing, dirty, x).params,
+        student.update(state, routing, dirty, X).params,
         clean.params,
+    )
+
+
+def test_loss_is_the_three_steps_in_order():
+    """And who takes no part may have any features."""
+    mask = jnp.arange(N) < 6
+    network = shared_network(K, 1, hidden=(4,))
+    student = StudentExperts(network.apply, optax.sgd(0.1), network.decode)
+    state = student.init(network.init(KEY, DIM))
+    routing = SkipRouter(2)(KEY, X @ PARAMS["router"], mask=mask)
+    outputs = outputs_at(PARAMS, jnp.minimum(routing.expert, K - 1))
+    value, after = student.loss(state, routing, outputs, jnp.where(mask[:, None], X, jnp.nan), losses_of)
+    expected = score_function_loss(routing, losses_of(outputs), student.baseline(state, X, losses_of))
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        after.params,
+        student.update(state, routing, outputs, X).params,
     )
 
 
