@@ -64,7 +64,7 @@ def million() -> Case:
 
 CASES: dict[str, Callable[[], Case]] = {
     "digits_skip": lambda: digits(SkipRouter(CAPACITY)),
-    "digits_gumbel_matching": lambda: digits(GumbelMatchingRouter(CAPACITY)),
+    "digits_gumbel_matching": lambda: digits(GumbelMatchingRouter(CAPACITY, floor=0)),
     "million": million,
 }
 

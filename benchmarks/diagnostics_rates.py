@@ -70,7 +70,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "uniform": uniform,
     "normal": normal,
     "correlated": correlated,
-    **{f"gumbel_matching, c = {c}": lambda c=c: process(GumbelMatchingRouter(c), c) for c in (1, 2, 4, 8)},
+    **{f"gumbel_matching, c = {c}": lambda c=c: process(GumbelMatchingRouter(c, floor=0), c) for c in (1, 2, 4, 8)},
     **{f"skip, c = {c}": lambda c=c: process(SkipRouter(c), c) for c in (1, 2, 4, 8)},
 }
 

@@ -59,9 +59,9 @@ def elbos(particles: int) -> dict[str, Any]:
         "independent": IndependentRouter(),
         "unlimited": SkipRouter(N),
         "skip": SkipRouter(N // K),
-        "gumbel_matching": GumbelMatchingRouter(N // K),
+        "gumbel_matching": GumbelMatchingRouter(N // K, floor=0),
         "skip_roomy": SkipRouter(ROOMY),
-        "gumbel_matching_roomy": GumbelMatchingRouter(ROOMY),
+        "gumbel_matching_roomy": GumbelMatchingRouter(ROOMY, floor=0),
     }
     ours = {name: AssignmentELBO({"z": router}, num_particles=particles) for name, router in routers.items()}
     return {BASE: TraceGraph_ELBO(num_particles=particles), "enumerated": Enumerated(particles), **ours}

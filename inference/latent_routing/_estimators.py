@@ -45,12 +45,12 @@ class MarginalLikelihood(ELBO):
         return -jnp.sum(lr.log_likelihood(param_map, *args))
 
 
-def _routed(router: str, factor: float | None = None) -> Callable[[int, int, int], ELBO]:
+def _routed(router: str, factor: float | None = None, **options: Any) -> Callable[[int, int, int], ELBO]:
     """A loss whose draws are those of a router, with room for everybody where no factor is given."""
 
     def make(n: int, k: int, particles: int) -> ELBO:
         places = n if factor is None else capacity_for(n, k, factor)
-        return AssignmentELBO({"z": make_router(router, places)}, particles, allow_biased=True)
+        return AssignmentELBO({"z": make_router(router, places, **options)}, particles, allow_biased=True)
 
     return make
 
@@ -64,8 +64,8 @@ _ALL = [
     Estimator("skip_no_limit", "weighted", _routed("skip")),
     Estimator("skip_1.25", "weighted", _routed("skip", 1.25), 1.25),
     Estimator("skip_1.00", "weighted", _routed("skip", 1.0), 1.0),
-    Estimator("matching_1.25", "weighted", _routed("gumbel_matching", 1.25), 1.25),
-    Estimator("matching_1.00", "weighted", _routed("gumbel_matching", 1.0), 1.0),
+    Estimator("matching_1.25", "weighted", _routed("gumbel_matching", 1.25, floor=0.0), 1.25),
+    Estimator("matching_1.00", "weighted", _routed("gumbel_matching", 1.0, floor=0.0), 1.0),
     Estimator("skip_1.00_uncorrected", "uncorrected", _routed("skip_uncorrected", 1.0), 1.0),
     Estimator("matching_1.00_uncorrected", "uncorrected", _routed("gumbel_matching_uncorrected", 1.0), 1.0),
 ]
