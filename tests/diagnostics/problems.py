@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gumbel_moe.estimators import exact_loss, score_function_loss
+from gumbel_moe.estimators import RunningMeanState, exact_loss, score_function_loss
 from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, SkipRouter, SwitchRouter
 from inference.training.methods import METHODS
 from models import OneRoutedLayer
@@ -124,7 +124,8 @@ def trained(problem, name):
     """The loss that `inference` trains a model with."""
     method = METHODS[name]
     x, y = problem.batch
-    state = (jnp.array(BASELINE), jnp.array(1.0)) if method.init_state(problem.params) is not None else None
+    draws = method.kind in ("weighted", "uncorrected")
+    state = RunningMeanState(jnp.array(BASELINE), jnp.array(1.0)) if draws else method.init_state(problem.params)
     return lambda _, __, model, key: method.loss(key, model, x, y, state, problem.capacity)[0]
 
 
