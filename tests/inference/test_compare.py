@@ -9,7 +9,7 @@ import pytest
 
 from inference.compare import _program as compare
 from inference.shared.machine import COMPILER
-from inference.training.methods import ESTIMATOR_METHODS, METHODS, ROUTER_METHODS
+from inference.training.methods import ESTIMATOR_METHODS, ROUTER_METHODS
 
 KEYS = {"data", "router", "starts", "steps", "true_loss_median", "own_loss_median", "skipped", "max_load"}
 TINY = ["--starts", "2", "--steps", "5"]
@@ -68,7 +68,7 @@ def test_files(toy):
         assert curves["toy/skip/step"].tolist() == [0, 1, 2, 3, 4, 5]
         assert curves["toy/skip/true_loss"].shape == (6, 2)
         assert curves["toy/skip/demand"].shape == (6, 2, 2)
-        first = {name: curves[f"toy/{name}/true_loss"][0].tolist() for name in METHODS}
+        first = {name: curves[f"toy/{name}/true_loss"][0].tolist() for name in ROUTER_METHODS}
     assert len(set(map(tuple, first.values()))) == 1  # the same starting points for all
 
 
