@@ -50,6 +50,11 @@ def kept_rows(routing: Routing, x: Array) -> Array:
     return jax.lax.stop_gradient(jnp.where(kept, x, 0))
 
 
+def present_rows(routing: Routing, x: Array) -> Array:
+    """`x` `(n, ...)`, a constant, with zeros for who takes no part: their rows may hold anything."""
+    return jax.lax.stop_gradient(jnp.where(routing.mask.reshape(-1, *([1] * (x.ndim - 1))), x, 0))
+
+
 def mean_of_kept(routing: Routing, errors: Array) -> Array:
     """The mean of `(n,)` errors over the kept."""
     return jnp.sum(jnp.where(routing.kept, errors, 0)) / jnp.maximum(jnp.sum(routing.kept), 1).astype(errors.dtype)

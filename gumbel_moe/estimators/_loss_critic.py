@@ -11,8 +11,16 @@ from jax.typing import ArrayLike
 
 from gumbel_moe._arrays import as_array
 from gumbel_moe._experts import at_expert
-from gumbel_moe.estimators._learned import LearnedState, Optimiser, first_state, kept_rows, mean_of_kept, step
-from gumbel_moe.estimators._score_function import score_function_loss
+from gumbel_moe.estimators._learned import (
+    LearnedState,
+    Optimiser,
+    first_state,
+    kept_rows,
+    mean_of_kept,
+    present_rows,
+    step,
+)
+from gumbel_moe.estimators._score_function import check_losses, score_function_loss
 from gumbel_moe.routing import Routing
 
 
@@ -63,7 +71,8 @@ class LossCritic:
 
     def update(self, state: LearnedState, routing: Routing, losses: ArrayLike, x: ArrayLike) -> LearnedState:
         """The state after a step towards the `(n,)` losses: no longer for the draw that made them."""
-        losses, x = kept_rows(routing, as_array("losses", losses)), kept_rows(routing, as_array("x", x))
+        losses = kept_rows(routing, check_losses(routing.kept, losses))
+        x = present_rows(routing, as_array("x", x))
         state = jax.lax.stop_gradient(state)
 
         def error(params: Any) -> Array:

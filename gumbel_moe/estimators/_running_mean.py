@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._arrays import as_array
-from gumbel_moe.estimators._score_function import Routings, joint, score_function_loss
+from gumbel_moe.estimators._score_function import Routings, check_losses, joint, score_function_loss
 
 
 class RunningMeanState(NamedTuple):
@@ -65,7 +64,8 @@ class RunningMean:
 
     def update(self, state: RunningMeanState, routing: Routings, losses: ArrayLike) -> RunningMeanState:
         """The state after a batch with these `(n,)` losses: no longer for the draw that made them."""
-        draw, losses = joint(routing), as_array("losses", losses)
+        draw = joint(routing)
+        losses = check_losses(draw.kept, losses)
         weighted = jnp.sum(jnp.where(draw.kept, draw.weight * losses, 0))
         # Over the weights, not over n: also without the right weights this is the loss of those that were computed.
         mean = jax.lax.stop_gradient(weighted / jnp.maximum(jnp.sum(draw.weight), 1))

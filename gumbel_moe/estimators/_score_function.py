@@ -48,8 +48,8 @@ def score_function_loss(routing: Routings, losses: ArrayLike, baseline: ArrayLik
 
     **Returns:** a scalar, of the dtype of the losses and weights; 0 if there are no datapoints.
 
-    **Raises:** `TypeError` when `routing` is no `Routing` (expert choice gives a datapoint several experts or none);
-    `ValueError` when `losses` or `baseline` has another shape.
+    **Raises:** `TypeError` when `routing` is no `Routing` (expert choice gives a datapoint several experts or none) and
+    no sequence of them; `ValueError` when `losses` or `baseline` has another shape, or layers have other datapoints.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -69,10 +69,8 @@ def score_function_loss(routing: Routings, losses: ArrayLike, baseline: ArrayLik
     R. J. Williams, *Simple statistical gradient-following algorithms*, Machine Learning 8 (1992).
     """
     draw = joint(routing)
+    losses = check_losses(draw.kept, losses)
     n = draw.kept.shape[-1]
-    losses = as_array("losses", losses)
-    if losses.shape != (n,):
-        raise ValueError(f"losses must have shape ({n},), one per datapoint, got {losses.shape}")
     baseline = jnp.zeros((), losses.dtype) if baseline is None else as_array("baseline", baseline)
     one = routing if isinstance(routing, Routing) else None
     shapes = ((), (n,)) if one is None else ((), (n,), (n, one.log_probs.shape[-1]))
@@ -91,6 +89,14 @@ def score_function_loss(routing: Routings, losses: ArrayLike, baseline: ArrayLik
         subtracted, added = jnp.where(draw.mask, baseline, 0), 0.0
     score = stop(weight * (losses - subtracted)) * gradient_only(draw.log_prob)
     return jnp.sum(weight * losses + score + added) / jnp.maximum(jnp.sum(draw.mask), 1).astype(losses.dtype)
+
+
+def check_losses(kept: Array, losses: ArrayLike) -> Array:
+    """`losses`, one for each of the datapoints that `kept` is of: others would broadcast to something else."""
+    array, n = as_array("losses", losses), kept.shape[-1]
+    if array.shape != (n,):
+        raise ValueError(f"losses must have shape ({n},), one per datapoint, got {array.shape}")
+    return array
 
 
 class Joint(NamedTuple):

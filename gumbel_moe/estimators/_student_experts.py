@@ -12,7 +12,15 @@ from jax.typing import ArrayLike
 
 from gumbel_moe._arrays import as_array
 from gumbel_moe._checks import check_positive_int
-from gumbel_moe.estimators._learned import LearnedState, Optimiser, first_state, kept_rows, mean_of_kept, step
+from gumbel_moe.estimators._learned import (
+    LearnedState,
+    Optimiser,
+    first_state,
+    kept_rows,
+    mean_of_kept,
+    present_rows,
+    step,
+)
 from gumbel_moe.estimators._score_function import score_function_loss
 from gumbel_moe.routing import Routing
 
@@ -42,7 +50,8 @@ class StudentExperts:
     - `most`: the number of experts of a datapoint, the most probable ones, whose outputs are predicted; the others get
       the mean of their baselines. None: all.
 
-    **Raises:** `ValueError` when `most` is no positive int.
+    **Raises:** `ValueError` when `most` is no positive int; later, when `outputs` have not the shape of what is
+    predicted, or `logits` are missing where `most` needs them.
 
     ```python
     >>> import jax, jax.numpy as jnp, optax
@@ -90,7 +99,7 @@ class StudentExperts:
 
     def update(self, state: LearnedState, routing: Routing, outputs: ArrayLike, x: ArrayLike) -> LearnedState:
         """The state after a step towards the outputs `(n, ...)`: no longer for the draw that made them."""
-        state, x = jax.lax.stop_gradient((state, _present(routing, as_array("x", x))))
+        state, x = jax.lax.stop_gradient((state, present_rows(routing, as_array("x", x))))
         return self._step(state, routing, outputs, *jax.vjp(lambda params: self.apply(params, x), state.params))
 
     def loss(
@@ -106,7 +115,7 @@ class StudentExperts:
         `outputs` `(n, ...)` are those of the experts that were drawn, as `combine` gives them, differentiable. The same
         as `baseline`, `score_function_loss` and `update`, but the network runs once.
         """
-        state, x = jax.lax.stop_gradient((state, _present(routing, as_array("x", x))))
+        state, x = jax.lax.stop_gradient((state, present_rows(routing, as_array("x", x))))
         codes, pull = jax.vjp(lambda params: self.apply(params, x), state.params)
         baseline = self._losses(state.params, codes, loss, routing.log_probs)
         value = score_function_loss(routing, loss(jnp.asarray(outputs)), baseline)
@@ -140,7 +149,12 @@ class StudentExperts:
         expert = jnp.clip(routing.expert, 0, codes.shape[1] - 1).reshape(-1, *([1] * (codes.ndim - 1)))
 
         def error(params: Any, codes: Array) -> Array:
-            squares = (self._decode(params, jnp.take_along_axis(codes, expert, axis=1)[:, 0]) - outputs) ** 2
+            predicted = self._decode(params, jnp.take_along_axis(codes, expert, axis=1)[:, 0])
+            if predicted.shape != outputs.shape:
+                raise ValueError(
+                    f"outputs must have the shape of what is predicted, {predicted.shape}, got {outputs.shape}"
+                )
+            squares = (predicted - outputs) ** 2
             return mean_of_kept(routing, jnp.mean(squares.reshape(squares.shape[0], -1), axis=1))
 
         of_decoder, of_codes = jax.grad(error, (0, 1))(state.params, codes)
@@ -148,8 +162,3 @@ class StudentExperts:
 
     def _decode(self, params: Any, codes: Array) -> Array:
         return codes if self.decode is None else self.decode(params, codes)
-
-
-def _present(routing: Routing, x: Array) -> Array:
-    """`x` `(n, ...)` with zeros for who takes no part: their rows may hold anything."""
-    return jnp.where(routing.mask.reshape(-1, *([1] * (x.ndim - 1))), x, 0)

@@ -37,10 +37,9 @@ class SkipRouter(CapacitatedRouter):
     A call takes a JAX `key`, `logits` `(n, k)` (`-inf` forbids an expert for a datapoint), and optionally a `mask`
     `(n,)` bool, false for datapoints that take no part; it returns a [`Routing`][gumbel_moe.routing.Routing].
 
-    **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, a floor out of
-    range, for logits without
-    exactly two axes, NaN, `+inf` or a datapoint with every expert forbidden; `TypeError` for logits that are not
-    floating point. Under `jit` NaN logits give NaN.
+    **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, a floor out of range, for
+    logits without exactly two axes, NaN, `+inf` or a datapoint with every expert forbidden; `TypeError` for logits that
+    are not floating point. Under `jit` NaN logits give NaN.
 
     ```python
     >>> import jax, jax.numpy as jnp

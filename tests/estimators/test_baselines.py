@@ -236,6 +236,17 @@ def test_codes_are_decoded_and_only_the_most_probable_predicted():
     assert jnp.sum(jnp.where(routing.kept, after, 0)) < jnp.sum(jnp.where(routing.kept, before, 0))
 
 
+def test_shapes_that_would_broadcast_are_refused():
+    routing = ROUTER(KEY, X @ PARAMS["router"])
+    outputs = outputs_at(PARAMS, routing.expert)
+    with pytest.raises(ValueError, match=r"outputs must have the shape of what is predicted, \(8, 1\), got \(8,\)"):
+        STUDENT.update(STUDENT.init(jnp.zeros((N, K, 1))), routing, outputs[:, 0], X)
+    with pytest.raises(ValueError, match=r"losses must have shape \(8,\), one per datapoint, got \(8, 1\)"):
+        CRITIC.update(CRITIC.init(jnp.zeros((N, K))), routing, outputs, X)
+    with pytest.raises(ValueError, match=r"losses must have shape \(8,\), one per datapoint, got \(8, 1\)"):
+        MEAN.update(MEAN.init(), routing, outputs)
+
+
 def test_leave_one_out_by_hand():
     weight = jnp.array([[1.0, 0.0, 2.0], [3.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
     losses = jnp.array([[1.0, jnp.nan, 3.0], [2.0, jnp.inf, jnp.nan], [jnp.nan, 5.0, 7.0]])
