@@ -26,8 +26,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
 
-# Precision, rounding and NaN of the matching, where what the optimiser does to the arithmetic could matter.
-_OPTIMISED = tuple(f"tests/matching/test_{name}.py" for name in ("precision", "extreme", "masks", "compiled", "large"))
+# The optimum, rounding and NaN of the matching, where what the optimiser does to the arithmetic could matter.
+_TESTS = ("optimum", "precision", "extreme", "masks", "compiled", "large")
+_OPTIMISED = tuple(f"tests/matching/test_{name}.py" for name in _TESTS)
 _MAPS = Path("/proc/self/maps")
 _MANY_MAPS = 25_000
 

@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, SkipRouter
+from tests.randomness import z_limit
 from tests.routing import routers
 
-FALSE_FAIL_RATE = 1e-6
 DRAWS = 20_000
 MADE = {
     "independent": lambda floor, **options: IndependentRouter(floor=floor),
@@ -26,7 +25,7 @@ def z_and_limit(router, logits, weight=lambda routing: routing.weight):
     error = terms.std(axis=0) / np.sqrt(DRAWS)
     p = routers.softmax(logits)
     z = np.where(error > 0, (terms.mean(axis=0) - p) / np.where(error > 0, error, 1), np.where(p > 1e-6, np.inf, 0))
-    return np.abs(z).max(), stats.norm.isf(FALSE_FAIL_RATE / (2 * p.size))
+    return np.abs(z).max(), z_limit(p.size)
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -56,7 +55,7 @@ def test_what_is_drawn_is_floored():
     share = (expert[..., None] == np.arange(3)).mean(axis=0)
     assert (share[~allowed] == 0).all()
     error = np.sqrt(expected * (1 - expected) / DRAWS)
-    limit = stats.norm.isf(FALSE_FAIL_RATE / (2 * expected.size))
+    limit = z_limit(expected.size)
     assert (np.abs(share - expected) <= limit * error + 1e-12).all()
     assert np.abs(share - routers.softmax(logits)).max() > 5 * limit * error.max()
 
