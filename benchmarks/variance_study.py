@@ -1,14 +1,15 @@
 """Variance of the gradient under skip and Gumbel-Matching, over that of independent draws, which have no capacity.
 
-    python -m benchmarks.variance_study [--seed 0] [--draws 4000] [--problems 12] [--resume]
+    python -m benchmarks.variance_study [--seed 0] [--draws 4000] [--problems 12] [--floor 0] [--resume]
                                         [--out benchmarks/results] [--images docs/images]
 
 Against the capacity factor, the sharpness of the router, the number of datapoints per expert, and how much more some
 experts are asked for than others. Routers know nothing of the losses (balanced), prefer a quarter of the experts by 1.5
 nats (skewed), or prefer experts of low loss (informed).
 The variance of independent draws and the mean of all are computed, not drawn; a ratio is the geometric mean over random
-problems, with a 95% t-interval over them. Writes `variance_study.json` after every row; a run that was interrupted goes
-on with `--resume`.
+problems, with a 95% t-interval over them. Writes `variance_study.json` after every row, or
+`variance_study_floored.json` of Gumbel-Matching with a floor, without pictures; a run that was interrupted goes on with
+`--resume`.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from tqdm import tqdm
 from benchmarks._machine import machine
 from benchmarks.variance_picture import pictures
 from benchmarks.variance_problems import Parts, Problem, gradient, independent_variance, problem
+from gumbel_moe._floor import check_floor, floored, reweighted
 from gumbel_moe._whole_file import write_json
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment
 
@@ -74,9 +76,9 @@ def settings() -> list[Setting]:
     return list(dict.fromkeys(whole))
 
 
-@partial(jax.jit, static_argnames=("process", "capacity", "draws"))
-def draw(process: str, own: Problem, capacity: int, draws: int, key: Array) -> Drawn:
-    """Many draws of one problem."""
+@partial(jax.jit, static_argnames=("process", "capacity", "draws", "floor"))
+def draw(process: str, own: Problem, capacity: int, draws: int, key: Array, floor: float = 0.0) -> Drawn:
+    """Many draws of one problem; the floor is that of Gumbel-Matching."""
     exact = gradient(own, jax.nn.softmax(own.logits, axis=1))
 
     def one(key: Array) -> Drawn:
@@ -85,18 +87,22 @@ def draw(process: str, own: Problem, capacity: int, draws: int, key: Array) -> D
             value, weight = skip.sample_with_weights(key)
             expert = skip.expert(value)
         else:
-            expert, weight = GumbelMatching(own.logits, capacity).sample_with_weights(key)
+            drawn_from = floored(own.logits, floor)
+            expert, weight = GumbelMatching(drawn_from, capacity).sample_with_weights(key)
+            weight = reweighted(weight, own.logits, drawn_from, expert, floor)
         drawn = gradient(own, weight[:, None] * jax.nn.one_hot(expert, own.logits.shape[1]))
         return Drawn(jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), drawn, exact), weight)
 
     return jax.lax.map(one, jax.random.split(key, draws), batch_size=200)
 
 
-def tail_index(weights: np.ndarray) -> float:
-    """Hill's estimator: P(weight > x) falls as x to the power of minus this; a variance needs more than 2."""
+def tail_index(weights: np.ndarray) -> float | None:
+    """Hill's estimator: P(weight > x) falls as x to the power of minus this; a variance needs more than 2. None where
+    the largest weights are equal.
+    """
     some = np.sort(weights.ravel())[-max(int(TAIL * weights.size), 20) :]
     logs = np.log(some / some[0])
-    return float((len(logs) - 1) / logs.sum()) if logs.sum() > 1e-6 else np.inf
+    return float((len(logs) - 1) / logs.sum()) if logs.sum() > 1e-6 else None
 
 
 def across(ratios: list[float]) -> dict[str, float]:
@@ -110,7 +116,7 @@ def across(ratios: list[float]) -> dict[str, float]:
     }
 
 
-def row(setting: Setting, draws: int, problems: int, seed: int) -> dict[str, Any]:
+def row(setting: Setting, draws: int, problems: int, seed: int, floor: float = 0.0) -> dict[str, Any]:
     """Both processes on the same problems."""
     n, capacity = setting.k * setting.ratio, int(setting.ratio * setting.factor)
     result: dict[str, Any] = {**setting._asdict(), "n": n, "capacity": capacity}
@@ -122,7 +128,9 @@ def row(setting: Setting, draws: int, problems: int, seed: int) -> dict[str, Any
         for number in range(problems):
             own = problem(setting.informed, n, setting.k, setting.scale, setting.favour, seed + number)
             key = jax.random.fold_in(jax.random.key(seed), number)
-            drawn = jax.tree.map(lambda part: np.asarray(part, np.float64), draw(process, own, capacity, draws, key))
+            drawn = jax.tree.map(
+                lambda part: np.asarray(part, np.float64), draw(process, own, capacity, draws, key, floor)
+            )
             base = jax.tree.map(float, independent_variance(own))
             both = drawn.squared.expert + drawn.squared.router
             batches = both.reshape(BATCHES, -1).mean(axis=1)
@@ -156,6 +164,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draws", type=int, default=4000, help=f"of each problem, a multiple of {BATCHES}")
     parser.add_argument("--problems", type=int, default=12, help="random problems of each setting")
+    parser.add_argument(
+        "--floor", type=lambda text: check_floor(float(text)), default=0.0, help="of Gumbel-Matching (default: 0)"
+    )
     parser.add_argument("--resume", action="store_true", help="keep the rows that the last run has written")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--images", type=Path, default=Path("docs/images"))
@@ -163,9 +174,11 @@ def main() -> None:
     if args.draws < BATCHES or args.draws % BATCHES:
         parser.error(f"argument --draws: must be a multiple of {BATCHES}, got {args.draws}")
 
-    path = args.out / "variance_study.json"
+    check_floor(args.floor)
+    path = args.out / f"variance_study{'_floored' if args.floor else ''}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     asked = {"draws": args.draws, "problems": args.problems, "seed": args.seed}
+    asked |= {"floor": args.floor} if args.floor else {}
     table: dict[str, Any] = {"machine": machine(), "settings": asked, "rows": []}
     if args.resume and path.exists():
         table = json.loads(path.read_text())
@@ -173,10 +186,11 @@ def main() -> None:
             parser.error(f"argument --resume: {path} was made with {table['settings']}, not {asked}")
     done = {Setting(*(old[name] for name in Setting._fields)) for old in table["rows"]}
     for setting in tqdm([setting for setting in settings() if setting not in done], desc="settings"):
-        table["rows"].append(row(setting, args.draws, args.problems, args.seed))
+        table["rows"].append(row(setting, args.draws, args.problems, args.seed, args.floor))
         write_json(path, table)
-    args.images.mkdir(parents=True, exist_ok=True)
-    pictures(table["rows"], args.images)
+    if not args.floor:
+        args.images.mkdir(parents=True, exist_ok=True)
+        pictures(table["rows"], args.images)
 
 
 if __name__ == "__main__":
