@@ -53,7 +53,8 @@ def _parser() -> Parser:
         "--routers",
         type=routers,
         metavar="A,B,...",
-        help=f"which routers (default: those that the data tell apart): {', '.join(METHODS)}",
+        help=f"which routers (default: those that the data tell apart): {', '.join(METHODS)}; or a group of "
+        "them: routers, estimators, all",
     )
     parser.add_argument("--starts", type=positive, help="starting points (default: what suits the data)")
     add_shared(parser, "results/compare")

@@ -29,6 +29,7 @@ def logistic_regression(split: DigitsSplit) -> Row:
     search.fit(train_x, train_y)
     log_probs = search.best_estimator_.predict_log_proba(test_x)
     loss = -float(np.mean(log_probs[np.arange(len(test_y)), test_y]))
+    on_training = search.best_estimator_.predict_log_proba(train_x)[np.arange(len(train_y)), train_y]
     accuracy = float(np.mean(np.argmax(log_probs, axis=1) == test_y))
     return {
         "data": "digits",
@@ -37,6 +38,7 @@ def logistic_regression(split: DigitsSplit) -> Row:
         "starts": 1,
         "steps": None,
         **dict.fromkeys(("true_loss_median", "own_loss_median", "argmax_loss_median"), loss),
+        "training_loss_median": -float(np.mean(on_training)),
         **dict.fromkeys(("accuracy_median", "argmax_accuracy_median"), accuracy),
         **dict.fromkeys(("log_likelihood_median", "mixture_log_likelihood_median"), -loss),
         **dict.fromkeys(("skipped", "max_load", "max_demand")),

@@ -27,6 +27,8 @@ def row_of(task: Task, outcome: Outcome) -> Row:
         row["own_solved"] = float(np.mean(outcome.last("own_loss") < below))
     for name in ("true_loss", "own_loss", "argmax_loss"):
         row[f"{name}_median"] = _finite(np.median(_diverged_as(np.inf, outcome.last(name))))
+    if "training_loss" in outcome.points[-1]:
+        row["training_loss_median"] = _finite(np.median(_diverged_as(np.inf, outcome.last("training_loss"))))
     row["true_loss_quartiles"] = [_finite(q) for q in quartiles(outcome.last("true_loss"))]
     for name in ("accuracy", "argmax_accuracy", "log_likelihood", "mixture_log_likelihood"):
         if name in outcome.points[-1]:

@@ -2,7 +2,9 @@
 
 import argparse
 
-from inference.training.methods import METHODS, Method
+from inference.training.methods import ESTIMATOR_METHODS, METHODS, ROUTER_METHODS, Method
+
+_GROUPS = {"routers": ROUTER_METHODS, "estimators": ESTIMATOR_METHODS, "all": tuple(METHODS)}
 
 
 def router(text: str) -> Method:
@@ -14,8 +16,9 @@ def router(text: str) -> Method:
 
 
 def routers(text: str) -> list[Method]:
-    """Methods by their names, separated by commas; every one once."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    """Methods by their names or those of groups, separated by commas; every one once."""
+    named = [name.strip() for name in text.split(",") if name.strip()]
+    names = [member for name in named for member in _GROUPS.get(name, (name,))]
     if not names:
         raise argparse.ArgumentTypeError(f"no router named; choose from {', '.join(METHODS)}")
     return list(dict.fromkeys(router(name) for name in names))

@@ -51,9 +51,18 @@ def classifier_metrics(
     }
 
 
+def training_metrics(
+    method: Method, model: OneRoutedLayer, x: Array, y: Array, router_state: Any, capacity: int
+) -> dict[str, Array]:
+    """`training_loss`: the objective on the training data, which is what gradients are estimates of."""
+    return {"training_loss": exact_loss(model.logits(x), model.all_losses(x, y))}
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured at test. A task whose experts cannot be enumerated brings `metrics` of its own."""
+    """What is measured on some data, at test or those trained on. A task whose experts cannot be enumerated brings
+    `metrics` of its own.
+    """
 
     metrics: Metrics
     unit: str
@@ -68,21 +77,21 @@ class Evaluation:
         method: Method,
         model: Any,
         router_state: Any,
-        test: tuple[Array, Array],
+        data: tuple[Array, Array],
         capacity_among: Callable[[int], int],
     ) -> dict[str, Array]:
-        """The metrics over `test`; `capacity_among` says how many places an expert has among so many datapoints."""
+        """The metrics over `data`; `capacity_among` says how many places an expert has among so many datapoints."""
 
         def means(part: tuple[Array, Array]) -> dict[str, Array]:
             return self.metrics(method, model, *part, router_state, capacity_among(part[0].shape[0]))
 
-        n = test[0].shape[0]
+        n = data[0].shape[0]
         if n <= self.chunk or method.whole_test_set:
-            return means(test)
+            return means(data)
         chunks, rest = divmod(n, self.chunk)
-        ahead = jax.tree.map(lambda a: a[: n - rest].reshape(chunks, self.chunk, *a.shape[1:]), test)
+        ahead = jax.tree.map(lambda a: a[: n - rest].reshape(chunks, self.chunk, *a.shape[1:]), data)
         total = jax.tree.map(lambda mean: self.chunk * jnp.sum(mean, axis=0), jax.lax.map(means, ahead))
         if rest:
-            last = means(jax.tree.map(lambda a: a[n - rest :], test))
+            last = means(jax.tree.map(lambda a: a[n - rest :], data))
             total = jax.tree.map(lambda so_far, mean: so_far + rest * mean, total, last)
         return jax.tree.map(lambda so_far: so_far / n, total)

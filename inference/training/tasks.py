@@ -8,7 +8,7 @@ import jax
 import optax
 from jax import Array
 
-from inference.training.evaluation import Evaluation, classifier_metrics, mixture_metrics
+from inference.training.evaluation import Evaluation, classifier_metrics, mixture_metrics, training_metrics
 from inference.training.methods import ESTIMATOR_METHODS, ROUTER_METHODS, Method
 from models.data import bent_line_grid, load_digits_split, make_regions, sample_bent_line
 from models.digits import DigitsMixture
@@ -25,6 +25,8 @@ class Data:
     batch_size: int
     """Datapoints that a batch brings to a router."""
     test: tuple[Array, Array]
+    train: tuple[Array, Array] | None = None
+    """All that batches are drawn from, where it is finite; None where every batch is fresh."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Task:
     steps: int
     methods: tuple[str, ...] = ROUTER_METHODS
     """What a comparison trains unless told otherwise."""
+    on_training_data: Evaluation | None = None
+    """What is measured on all of `data.train`; estimators of a gradient show there what they are worth."""
 
     @property
     def num_experts(self) -> int:
@@ -55,8 +59,11 @@ class Task:
         return -(-self.capacity * n // self.data.batch_size)
 
     def evaluate(self, method: Method, model: Any, router_state: Any) -> dict[str, Array]:
-        """The metrics at test."""
-        return self.evaluation(method, model, router_state, self.data.test, self.capacity_among)
+        """The metrics at test, and those on the training data."""
+        metrics = self.evaluation(method, model, router_state, self.data.test, self.capacity_among)
+        if self.on_training_data is None or self.data.train is None:
+            return metrics
+        return metrics | self.on_training_data(method, model, router_state, self.data.train, self.capacity_among)
 
 
 def toy_task(seed: int) -> Task:
@@ -100,11 +107,12 @@ def digits_task(seed: int) -> Task:
 
     return Task(
         name="digits",
-        data=Data(batch, 256, (split.test_x, split.test_y)),
+        data=Data(batch, 256, (split.test_x, split.test_y), (split.train_x, split.train_y)),
         model=DigitsMixture,
         capacity=32,
         optimiser=optax.adam(3e-3),
         evaluation=Evaluation(classifier_metrics, "nats"),
+        on_training_data=Evaluation(training_metrics, "nats"),
         starts=10,
         steps=1000,
     )

@@ -44,6 +44,18 @@ def test_chunks_give_the_same_means(data, name):
         np.testing.assert_allclose(streamed[metric], value, rtol=2e-5, err_msg=metric)
 
 
+def test_the_training_loss_is_the_objective_on_all_training_data():
+    task = TASKS["digits"](0)
+    model = task.model(jax.random.key(1))
+    x, y = task.data.train
+    assert x.shape[0] == 1437
+    probs, losses = jax.nn.softmax(model.logits(x), axis=1), model.all_losses(x, y)
+    found = metrics_of(task, "skip")
+    np.testing.assert_allclose(found["training_loss"], np.sum(probs * losses, axis=1).mean(), rtol=1e-5)
+    assert not np.isclose(found["training_loss"], found["true_loss"], rtol=1e-5)  # that is at test
+    assert "training_loss" not in metrics_of(TASKS["toy"](0), "skip")  # every batch is fresh there
+
+
 def test_experts_that_choose_from_chunks_would_predict_something_else():
     task = TASKS["toy"](0)
     x, y = task.data.test

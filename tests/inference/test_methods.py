@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inference.training.arguments import router, routers
-from inference.training.methods import METHODS
+from inference.training.methods import ESTIMATOR_METHODS, METHODS, ROUTER_METHODS
 from models.data import bent_line
 from models.digits import DigitsMixture
 from models.toy import ToyMixture
@@ -45,6 +45,14 @@ def test_names_are_read_with_either_dash():
         assert router(name.replace("_", "-")) is router(name) is METHODS[name]
     read = routers("gumbel-matching,skip,gumbel_matching, loss-free")
     assert [method.name for method in read] == ["gumbel_matching", "skip", "loss_free"]
+
+
+def test_groups_are_read_as_their_members():
+    assert [method.name for method in routers("routers")] == list(ROUTER_METHODS)
+    assert [method.name for method in routers("switch,estimators")] == list(
+        dict.fromkeys(("switch", *ESTIMATOR_METHODS))
+    )
+    assert [method.name for method in routers("all")] == NAMES
 
 
 @pytest.fixture
