@@ -1,6 +1,7 @@
 """What student experts cost beside the experts themselves, in time and memory, at the size of a transformer's layer.
 
-    python -m benchmarks.student_cost [--n 16384] [--experts 64] [--width 256] [--rank 4] [--most 4] [--repeats 5]
+    python -m benchmarks.student_cost [--n 16384] [--experts 64] [--width 256] [--rank 4] [--most 4]
+                                     [--learn-from 4096] [--repeats 5]
 
 Experts go from the width to four times it and back. Prints, for one training step's value and gradient: the experts
 alone, the score-function loss with a running mean, and with a student (its baseline and its update included).
@@ -39,8 +40,10 @@ def experts(params: dict[str, Array], buffers: Array) -> Array:
 def main() -> None:
     """Time and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("n", 16384), ("experts", 64), ("width", 256), ("rank", 4), ("most", 4), ("repeats", 5)):
+    for name, default in (("n", 16384), ("experts", 64), ("width", 256), ("rank", 4), ("most", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--learn-from", type=int, default=4096)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     n, k, d = args.n, args.experts, args.width
@@ -51,6 +54,7 @@ def main() -> None:
     router, mean = SkipRouter(places), RunningMean()
     network = shared_network(k, d, rank=args.rank)
     student = StudentExperts(network.apply, optax.sgd(1e-2), network.decode, most=args.most)
+    spare = StudentExperts(network.apply, optax.sgd(1e-2), network.decode, most=args.most, learn_from=args.learn_from)
     buffers = jax.random.normal(keys[2], (k, places, d))
 
     def losses_of(outputs: Array) -> Array:
@@ -67,14 +71,18 @@ def main() -> None:
         outputs, routing = routed(params, key)
         return mean.loss(state, routing, losses_of(outputs))
 
-    def with_student(params: dict[str, Array], state: Any, key: Array) -> tuple[Array, Any]:
-        outputs, routing = routed(params, key)
-        return student.loss(state, routing, outputs, x, losses_of)
+    def with_student(student: StudentExperts) -> Callable[..., Any]:
+        def loss(params: dict[str, Array], state: Any, key: Array) -> tuple[Array, Any]:
+            outputs, routing = routed(params, key)
+            return student.loss(state, routing, outputs, x, losses_of)
+
+        return loss
 
     cases: dict[str, tuple[Callable[..., Any], Any]] = {
         "experts alone": (alone, mean.init()),
         "running mean": (plain, mean.init()),
-        "student": (with_student, student.init(network.init(keys[3], d))),
+        "student": (with_student(student), student.init(network.init(keys[3], d))),
+        f"from {args.learn_from:,}": (with_student(spare), spare.init(network.init(keys[3], d))),
     }
     steps = {}
     for name, (loss, state) in cases.items():

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -49,9 +50,11 @@ class StudentExperts:
       datapoints, experts and outputs.
     - `most`: the number of experts of a datapoint, the most probable ones, whose outputs are predicted; the others get
       the mean of their baselines. None: all.
+    - `learn_from`: the number of datapoints of a batch, evenly spaced, that the student learns from. Of a large batch a
+      part will do, and most of the student's cost is in learning. None: all.
 
-    **Raises:** `ValueError` when `most` is no positive int; later, when `outputs` have not the shape of what is
-    predicted, or `logits` are missing where `most` needs them.
+    **Raises:** `ValueError` when `most` or `learn_from` is no positive int; later, when `outputs` have not the shape of
+    what is predicted, or `logits` are missing where `most` needs them.
 
     ```python
     >>> import jax, jax.numpy as jnp, optax
@@ -77,10 +80,12 @@ class StudentExperts:
     optimiser: Optimiser
     decode: Callable[[Any, Array], Array] | None = None
     most: int | None = None
+    learn_from: int | None = None
 
     def __post_init__(self) -> None:
-        if self.most is not None:
-            check_positive_int("most", self.most)
+        for name in ("most", "learn_from"):
+            if getattr(self, name) is not None:
+                check_positive_int(name, getattr(self, name))
 
     def init(self, params: Any) -> LearnedState:
         """The state before the first batch, from the network's parameters."""
@@ -99,7 +104,10 @@ class StudentExperts:
 
     def update(self, state: LearnedState, routing: Routing, outputs: ArrayLike, x: ArrayLike) -> LearnedState:
         """The state after a step towards the outputs `(n, ...)`: no longer for the draw that made them."""
-        state, x = jax.lax.stop_gradient((state, present_rows(routing, as_array("x", x))))
+        outputs, x = as_array("outputs", outputs), as_array("x", x)
+        if (rows := self._rows(x.shape[0])) is not None:
+            routing, outputs, x = jax.tree.map(lambda a: a[rows], (routing, outputs, x))
+        state, x = jax.lax.stop_gradient((state, present_rows(routing, x)))
         return self._step(state, routing, outputs, *jax.vjp(lambda params: self.apply(params, x), state.params))
 
     def loss(
@@ -113,13 +121,23 @@ class StudentExperts:
         """`score_function_loss` with the baseline of `state`, and the state after this batch, for the next one.
 
         `outputs` `(n, ...)` are those of the experts that were drawn, as `combine` gives them, differentiable. The same
-        as `baseline`, `score_function_loss` and `update`, but the network runs once.
+        as `baseline`, `score_function_loss` and `update`, but the network runs once if it learns from all of them.
         """
         state, x = jax.lax.stop_gradient((state, present_rows(routing, as_array("x", x))))
-        codes, pull = jax.vjp(lambda params: self.apply(params, x), state.params)
-        baseline = self._losses(state.params, codes, loss, routing.log_probs)
-        value = score_function_loss(routing, loss(jnp.asarray(outputs)), baseline)
-        return value, self._step(state, routing, outputs, codes, pull)
+        if self._rows(x.shape[0]) is None:
+            codes, pull = jax.vjp(lambda params: self.apply(params, x), state.params)
+            baseline = self._losses(state.params, codes, loss, routing.log_probs)
+            later = self._step(state, routing, outputs, codes, pull)
+        else:
+            baseline = self.baseline(state, x, loss, routing.log_probs)
+            later = self.update(state, routing, outputs, x)
+        return score_function_loss(routing, loss(jnp.asarray(outputs)), baseline), later
+
+    def _rows(self, n: int) -> np.ndarray | None:
+        """Which of `n` datapoints to learn from; None for all."""
+        if self.learn_from is None or self.learn_from >= n:
+            return None
+        return np.arange(self.learn_from) * n // self.learn_from
 
     def _losses(self, params: Any, codes: Array, loss: Callable[[Array], Array], logits: ArrayLike | None) -> Array:
         """`(n, k)`, of predictions decoded for a few experts at a time."""

@@ -236,6 +236,27 @@ def test_codes_are_decoded_and_only_the_most_probable_predicted():
     assert jnp.sum(jnp.where(routing.kept, after, 0)) < jnp.sum(jnp.where(routing.kept, before, 0))
 
 
+def test_a_student_that_learns_from_some_datapoints():
+    network = shared_network(K, 1, hidden=(6,))
+    whole = StudentExperts(network.apply, optax.sgd(0.1), network.decode)
+    part = StudentExperts(network.apply, optax.sgd(0.1), network.decode, learn_from=3)
+    state = whole.init(network.init(KEY, DIM))
+    routing = ROUTER(KEY, X @ PARAMS["router"])
+    outputs = outputs_at(PARAMS, routing.expert)
+    value, after = part.loss(state, routing, outputs, X, losses_of)
+    assert value == whole.loss(state, routing, outputs, X, losses_of)[0]  # the baseline is that of all datapoints
+    rows = np.array([0, 2, 5])
+    some = jax.tree.map(lambda a: a[rows], routing)
+    for found in (after, part.update(state, routing, outputs, X)):
+        jax.tree.map(np.testing.assert_array_equal, found, whole.update(state, some, outputs[rows], X[rows]))
+    everybody = StudentExperts(network.apply, optax.sgd(0.1), network.decode, learn_from=N)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        everybody.update(state, routing, outputs, X),
+        whole.update(state, routing, outputs, X),
+    )
+
+
 def test_shapes_that_would_broadcast_are_refused():
     routing = ROUTER(KEY, X @ PARAMS["router"])
     outputs = outputs_at(PARAMS, routing.expert)
@@ -291,3 +312,5 @@ def test_bad_networks():
         shared_network(2, 3, hidden=())
     with pytest.raises(ValueError, match="most must be a positive int"):
         StudentExperts(lambda params, x: x, optax.sgd(1.0), most=0)
+    with pytest.raises(ValueError, match="learn_from must be a positive"):
+        StudentExperts(lambda params, x: x, optax.sgd(1.0), learn_from=-1)
