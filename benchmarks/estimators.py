@@ -107,8 +107,8 @@ def measure(
 
         found = {name: jax.grad(loss, has_aux=True)(model, baseline) for name, baseline in named.items()}
         first, weight = next(iter(found.values()))
-        routers = {name: _flat(gradient.router_network) for name, (gradient, _) in found.items()}
-        return {"routers": routers, "experts": _flat(first.experts), "weight": weight}
+        routers = {name: flat(gradient.router_network) for name, (gradient, _) in found.items()}
+        return {"routers": routers, "experts": flat(first.experts), "weight": weight}
 
     drawn = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=50))(jax.random.split(key, draws))
 
@@ -123,7 +123,8 @@ def measure(
     }
 
 
-def _flat(tree: Any) -> Array:
+def flat(tree: Any) -> Array:
+    """All arrays of a pytree, in one."""
     return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))])
 
 

@@ -12,8 +12,9 @@ from numpyro.distributions.util import validate_sample
 
 from gumbel_moe._arrays import as_array
 from gumbel_moe._batch import over_leading_axes
-from gumbel_moe._experts import at_expert, count, places_in_queues
+from gumbel_moe._experts import at_expert, count
 from gumbel_moe._logits import centred
+from gumbel_moe._surplus import keep_first, surplus_weights
 from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_site_key
 from gumbel_moe.distributions._constraints import is_skipped, skipped_assignment
 
@@ -112,12 +113,15 @@ def _draw(key: Array, logits: Array, capacity: Array, present: Array | None, sha
         expert = jnp.where(present, expert, logits.shape[-1])
     priority = jax.random.bits(order_key, shape)
     capacity = jnp.broadcast_to(capacity, (*shape[:-1], capacity.shape[-1]))
-    kept = over_leading_axes(_keep_first, (1, 1, 1), expert, priority, capacity)
+    kept = over_leading_axes(keep_first, (1, 1, 1), expert, priority, capacity)
     return jnp.where(kept | (expert == logits.shape[-1]), expert, ~expert)
 
 
 def _expert(value: Array) -> Array:
     return jnp.where(value < 0, -1 - value, value)
+
+
+_weights = jax.jit(surplus_weights)
 
 
 @jax.jit
@@ -129,18 +133,6 @@ def _log_prob(logits: Array, value: Array) -> Array:
     own = at_expert(jax.nn.log_softmax(logits, axis=-1), expert)
     choice = jnp.sum(jnp.where(expert < k, own, 0), axis=-1)
     return choice - jnp.sum(_log_binomial(drawn, kept, value.shape[-1], logits.dtype), axis=-1)
-
-
-@jax.jit
-def _weights(expert: Array, capacity: Array) -> Array:
-    drawn = count(expert, capacity.shape[-1])
-    ratio = drawn / jnp.clip(drawn, 1, capacity)
-    return at_expert(jnp.expand_dims(ratio, -2), expert)
-
-
-def _keep_first(expert: Array, priority: Array, capacity: Array) -> Array:
-    """Which datapoints `(n,)` are among the first `capacity` of their expert, in the order of `priority`."""
-    return places_in_queues(expert, capacity.shape[0], priority) < capacity[expert]
 
 
 def _log_binomial(total: Array, chosen: Array, largest: int, dtype: Any) -> Array:

@@ -16,6 +16,7 @@ from gumbel_moe.routing._record import ExpertChoiceRouting, Routing, load
 from gumbel_moe.routing._sinkhorn import SinkhornRouter
 from gumbel_moe.routing._skip import SkipRouter
 from gumbel_moe.routing._switch import SwitchRouter
+from gumbel_moe.routing._without_replacement import draw_without_replacement
 
 __all__ = [
     "ROUTERS",
@@ -36,6 +37,7 @@ __all__ = [
     "capacity_for",
     "combine",
     "dispatch",
+    "draw_without_replacement",
     "load",
     "load_balancing_loss",
     "make_router",
