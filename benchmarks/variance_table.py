@@ -1,6 +1,7 @@
 """The tables of `docs/variance.md`, in Markdown, from the numbers that `benchmarks.variance_study` wrote.
 
 python -m benchmarks.variance_table [--results benchmarks/results/variance_study.json]
+                                    [--floored benchmarks/results/variance_study_floored.json]
 """
 
 import argparse
@@ -12,6 +13,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
+SETTING = ("informed", "favour", "k", "ratio", "factor", "scale")
 PROCESSES = ("skip", "gumbel_matching")
 ROUTERS = {"balanced": (False, 0.0), "skewed": (False, 1.5), "informed": (True, 0.0)}
 
@@ -43,6 +45,22 @@ def weights(rows: list[Row]) -> list[str]:
         cells = [cell(row, name) for name in ("router", "ratio", "scale")]
         cells += [f"{own['tail_index']:.1f}", f"{own['max_weight']:.3g}", f"{own['largest_draw']:.1%}"]
         cells.append(f"{own['effective_fraction']:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def floors(rows: list[Row], floored: list[Row], heads: list[str], names: list[str]) -> list[str]:
+    """What a floor does for Gumbel-Matching, beside the experts' part alone: a student leaves nothing else."""
+    titles = ["skip", "GM", "GM, floor", "GM, floor / skip", "lower", "experts: skip", "GM", "GM, floor"]
+    lines = head([*heads, *titles])
+    for row in rows:
+        other = next(new for new in floored if all(new[name] == row[name] for name in SETTING))
+        both = [row["skip"], row["gumbel_matching"], other["gumbel_matching"]]
+        ratio = other["gumbel_matching_over_skip"]
+        cells = [cell(row, name) for name in names]
+        cells += [f"{own['all']['value']:.2f}" for own in both]
+        cells += [f"{ratio['value']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})", lower(other)]
+        cells += [f"{own['expert']['value']:.2f}" for own in both]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -95,7 +113,9 @@ def main() -> None:
     """Print all tables, and how many settings each process wins."""
     parser = argparse.ArgumentParser(description="Tables of the variance study.")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/variance_study.json"))
-    study = json.loads(parser.parse_args().results.read_text())
+    parser.add_argument("--floored", type=Path, default=Path("benchmarks/results/variance_study_floored.json"))
+    args = parser.parse_args()
+    study, floored = (json.loads(path.read_text()) for path in (args.results, args.floored))
     rows = study["rows"]
 
     def show(*lines: str) -> None:
@@ -122,6 +142,15 @@ def main() -> None:
     show(*table(two, ["router", "scale (nats)"], ["router", "scale"]))
     show(*parts(two))
     show(*weights([*loads, *(row for row in sharp if row["scale"] == 4)]))
+    heads = ["router", "datapoints per expert", "capacity factor", "scale (nats)"]
+    chosen = [
+        *sharp,
+        *(row for row in loads if row["ratio"] in (2, 32)),
+        *(row for row in room if row["factor"] == 1.5),
+    ]
+    show(*floors(chosen, floored["rows"], heads, ["router", "ratio", "factor", "scale"]))
+    new = [row for row in floored["rows"] if not (row["informed"] and row["scale"] == 0)]
+    print(f"with a floor of {floored['settings']['floor']:g}, lower, of {len(new)}:", dict(Counter(map(lower, new))))
     for process in PROCESSES:
         balanced = [row for row in loads if router(row) == "balanced" and row["ratio"] >= 8]
         print(process, f"excess as datapoints per expert to the power of {slope(balanced, process):.2f}, 8 to 32")
