@@ -93,6 +93,7 @@ PROGRAMS = {
     ),
     "exact_loss": (estimators.exact_loss, LOGITS, LOGITS),
     "AssignmentELBO": (elbo, KEY, LOGITS),
+    "draw_without_replacement": (lambda a: routing.draw_without_replacement(KEY, a, 2, capacity=2), LOGITS),
     "leave_one_out": (estimators.leave_one_out, LOGITS, LOGITS),
     "RunningMean": (lambda a, y: after(estimators.RunningMean(), (), a, y), LOGITS, VALUE * 1.0),
     "LossCritic": (lambda a, y, x: after(CRITIC, (jnp.zeros((3, K)),), a, y, x), LOGITS, VALUE * 1.0, TOKENS),

@@ -18,11 +18,12 @@ PUBLIC = {
     "routing": """
         BaseRouter ExpertChoiceRouter ExpertChoiceRouting GumbelMatchingRouter IndependentRouter
         LossFreeRouter QuantileBalancingRouter ROUTERS Router RouterEntry Routing SinkhornRouter
-        SkipRouter SwitchRouter as_one_batch capacity_for combine dispatch load load_balancing_loss
-        make_router
+        SkipRouter SwitchRouter as_one_batch capacity_for combine dispatch draw_without_replacement
+        load load_balancing_loss make_router
     """,
     "estimators": """
-        AssignmentELBO exact_loss score_function_loss
+        AssignmentELBO LearnedState LossCritic Network RunningMean RunningMeanState StudentExperts exact_loss
+        leave_one_out score_function_loss shared_network
     """,
     "diagnostics": """
         AssignmentReport RoutingReport UnbiasedReport VarianceComparison assignment_report
