@@ -4,9 +4,9 @@
                                      [--out docs/results/split_draws.json]
 
 At parameters of `benchmarks.estimators`, early and trained: the trace of the gradient's covariance over *fresh batches*
-and draws, so that what a larger batch saves counts as well. Every draw is of the skip process, with places that just
-suffice. Prints a Markdown table: the router's part with a running mean, with the other draws where there are some, with
-a student, and the experts' part.
+and draws, so that what a larger batch saves counts as well; and of two draws of one *fixed* batch. Every draw is of the
+skip process, with places that just suffice. Prints a Markdown table: the router's part with a running mean, with the
+other draws where there are some, with a student, and the experts' part.
 """
 
 import argparse
@@ -40,7 +40,12 @@ def without_replacement(key: Array, logits: Array, num_draws: int) -> Routing:
     return draw_without_replacement(key, logits, num_draws, capacity=logits.shape[0] // K)
 
 
-SPLITS = [(1, independently), *((m, draw) for m in (2, 4) for draw in (independently, without_replacement))]
+WAYS = (independently, without_replacement)
+SPLITS = [
+    (1, independently, False),
+    *((m, way, False) for m in (2, 4) for way in WAYS),
+    *((2, way, True) for way in WAYS),
+]
 
 
 def measure(
@@ -52,12 +57,13 @@ def measure(
     draw: Callable[..., Routing],
     repeats: int,
     key: Array,
+    fixed: bool = False,
 ) -> dict[str, float | None]:
-    """Traces over batches and draws."""
+    """Traces over batches and draws, or over draws of one batch."""
 
     def one(key: Array) -> dict[str, Array]:
         for_batch, for_draws = jax.random.split(key)
-        x, y = teacher.sample(for_batch, batch_size)
+        x, y = teacher.sample(jax.random.key(0) if fixed else for_batch, batch_size)
 
         def loss(model: RegionsMixture, name: str) -> Array:
             routings = draw(for_draws, model.logits(x), num_draws)
@@ -94,14 +100,11 @@ def main() -> None:
     rows = []
     for steps in args.steps:
         model, states, _ = trained(args.seed, steps)
-        for num_draws, draw in (
-            (1, independently),
-            *((m, d) for m in (2, 4) for d in (independently, without_replacement)),
-        ):
-            found = measure(
-                teacher, model, states, args.evaluations // num_draws, num_draws, draw, args.draws, jax.random.key(9)
-            )
-            rows.append({"steps": steps, "draws": num_draws, "how": draw.__name__.replace("_", " "), **found})
+        for num_draws, draw, fixed in SPLITS:
+            size, key = args.evaluations // num_draws, jax.random.key(9)
+            found = measure(teacher, model, states, size, num_draws, draw, args.draws, key, fixed)
+            how = draw.__name__.replace("_", " ") + (", a fixed batch" if fixed else "")
+            rows.append({"steps": steps, "draws": num_draws, "how": how, **found})
     settings = {"seed": args.seed, "evaluations": args.evaluations, "draws": args.draws}
     write_json(args.out, {**settings, "rows": rows})
     print(f"| steps | draws of a batch | how | {' | '.join(COLUMNS)} |\n|---|---|---|{'---|' * len(COLUMNS)}")
