@@ -82,8 +82,8 @@ def toy_task(seed: int) -> Task:
 
 def regions_task(seed: int) -> Task:
     """Eight regions of a space of eight dimensions: fresh batches of 256; `seed` makes the teacher."""
-    for_teacher, for_test = jax.random.split(jax.random.key(seed))
-    teacher = make_regions(for_teacher)
+    key = jax.random.key(seed)
+    teacher, for_test = make_regions(key), jax.random.fold_in(key, 0)
     return Task(
         name="regions",
         data=Data(lambda key: teacher.sample(key, 256), 256, teacher.sample(for_test, 4096)),
