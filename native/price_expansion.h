@@ -26,48 +26,6 @@ struct Expansion {
   Matrix hessian;
 };
 
-namespace price_expansion {
-
-// The softmax of rows over their temperature, less prices; and the sum of log-probabilities of the expert `own`.
-template <typename Real>
-GUMBEL_MOE_INLINE double SoftmaxBody(const Real* rows, int64_t number, int64_t k, Real cooling, const Real* prices,
-                                     int64_t own, Real* probs) {
-  double log_likelihood = 0;
-  for (int64_t i = 0; i < number; ++i) {
-    const Real* row = rows + i * k;
-    Real* p = probs + i * k;
-    Real top = -std::numeric_limits<Real>::infinity();
-#pragma omp simd reduction(max : top)
-    for (int64_t j = 0; j < k; ++j) {
-      p[j] = row[j] * cooling - prices[j];
-      top = p[j] > top ? p[j] : top;
-    }
-    const Real chosen = p[own] - top;
-    Real total = 0;
-#pragma omp simd reduction(+ : total)
-    for (int64_t j = 0; j < k; ++j) {
-      p[j] = Exp(p[j] - top);
-      total += p[j];
-    }
-    const Real scale = 1 / total;
-#pragma omp simd
-    for (int64_t j = 0; j < k; ++j) p[j] *= scale;
-    log_likelihood += static_cast<double>(chosen - Log(total));
-  }
-  return log_likelihood;
-}
-
-GUMBEL_MOE_CLONES inline double Softmax(const float* rows, int64_t number, int64_t k, float cooling,
-                                        const float* prices, int64_t own, float* probs) {
-  return SoftmaxBody(rows, number, k, cooling, prices, own, probs);
-}
-GUMBEL_MOE_CLONES inline double Softmax(const double* rows, int64_t number, int64_t k, double cooling,
-                                        const double* prices, int64_t own, double* probs) {
-  return SoftmaxBody(rows, number, k, cooling, prices, own, probs);
-}
-
-}  // namespace price_expansion
-
 template <typename Real>
 class Psi {
  public:
@@ -154,14 +112,13 @@ class Psi {
   double Rates(int64_t p, const Real* prices, double cooling, double* rates) {
     const int64_t k = problem_.k, first = problem_.first[p], number = problem_.first[p + 1] - first;
     Real* probs = probs_.data() + first * k;
-    const double own =
-        price_expansion::Softmax(rows_.data() + first * k, number, k, static_cast<Real>(cooling), prices, p, probs);
+    const double own = Softmax(rows_.data() + first * k, number, k, static_cast<Real>(cooling), prices, p, probs);
     for (int64_t i = 0; i < number; ++i) {
       for (int64_t j = 0; j < k; ++j) rates[j] += probs[i * k + j];
     }
     if (problem_.pinned[p]) return own;  // nothing asks for the products
     Real* slope = slope_.data() + p * k * k;
-    AddProduct({number, probs, k, 1, probs, k, slope, k}, k, k, true);
+    AddProduct<Real>({number, probs, k, 1, probs, k, slope, k}, k, k, true);
     Mirror(slope, k);
     for (int64_t at = 0; at < k * k; ++at) slope[at] = -slope[at];
     for (int64_t j = 0; j < k; ++j) slope[j * k + j] += static_cast<Real>(rates[j]);
@@ -186,7 +143,8 @@ class Psi {
       for (int64_t j = 0; j < k; ++j) along[j] += static_cast<double>(pull * p[j]);
       for (int64_t j = 0; j < k; ++j) scaled[j] = (1 - 2 * pull) * p[j];
     }
-    if (begin < end) AddProduct({end - begin, &scaled_[begin * k], k, 1, &probs_[begin * k], k, gram, k}, k, k, true);
+    if (begin < end)
+      AddProduct<Real>({end - begin, &scaled_[begin * k], k, 1, &probs_[begin * k], k, gram, k}, k, k, true);
   }
 
   // `turned[m] = X[m, :] dL`, and parts of `tr(X dL_a X dL_b)` for all pairs of prices, X the inverse.
@@ -197,15 +155,16 @@ class Psi {
     workers_.For(kParts, [&](int64_t part) {
       const int64_t begin = k * part / kParts, end = k * (part + 1) / kParts;
       // Rows of `turned` for the experts p of this part.
-      AddProduct({k, narrow.data() + begin * k, 1, k, slope_.data(), k * k, turned_.data() + begin * k * k, k * k},
-                 end - begin, k * k);
+      AddProduct<Real>(
+          {k, narrow.data() + begin * k, 1, k, slope_.data(), k * k, turned_.data() + begin * k * k, k * k},
+          end - begin, k * k);
     });
     workers_.For(kParts, [&](int64_t part) {
       for (int64_t p = k * part / kParts; p < k * (part + 1) / kParts; ++p) {
         if (problem_.pinned[p]) continue;
         const Real* turned = turned_.data();
         Real* sum = squared.data() + part * k * k;
-        AddProduct({k, turned + p * k * k, k, 1, turned + p * k, k * k, sum, k}, k, k, true);
+        AddProduct<Real>({k, turned + p * k * k, k, 1, turned + p * k, k * k, sum, k}, k, k, true);
       }
     });
   }

@@ -19,121 +19,6 @@
 
 namespace gumbel_moe {
 
-inline constexpr int64_t kLanes = 32;
-
-namespace price_integrand {
-
-// The determinant of `diag(row sums) - rates` on some experts, by eliminating one after the other as in a Markov chain.
-//
-// Every term is positive, so that nothing cancels: W. K. Grassmann, M. I. Taksar, D. P. Heyman, *Regenerative Analysis
-// and Steady State Distributions for Markov Chains*, Operations Research 33 (1985). `rates` (number, number, width) are
-// between them, `away` (number, width) those to all others, and above 0.
-template <typename Real, int kWidth>
-GUMBEL_MOE_INLINE void EliminateBody(int64_t number, Real* rates, Real* away, Real* leaving, Real* log_det) {
-  for (int d = 0; d < kWidth; ++d) log_det[d] = 0;
-  for (int64_t p = 0; p < number; ++p) {
-    const Real* row = rates + p * number * kWidth;
-    Real sum[kWidth], inverse[kWidth];
-#pragma omp simd
-    for (int d = 0; d < kWidth; ++d) sum[d] = away[p * kWidth + d];
-    for (int64_t j = p + 1; j < number; ++j) {
-#pragma omp simd
-      for (int d = 0; d < kWidth; ++d) sum[d] += row[j * kWidth + d];
-    }
-#pragma omp simd
-    for (int d = 0; d < kWidth; ++d) {
-      leaving[p * kWidth + d] = sum[d];
-      inverse[d] = 1 / sum[d];
-      log_det[d] += Log(sum[d]) + (sum[d] - sum[d]);  // what is not finite stays so
-    }
-    for (int64_t q = p + 1; q < number; ++q) {
-      Real* other = rates + q * number * kWidth;
-      Real share[kWidth];
-#pragma omp simd
-      for (int d = 0; d < kWidth; ++d) {
-        share[d] = other[p * kWidth + d] * inverse[d];
-        away[q * kWidth + d] += share[d] * away[p * kWidth + d];
-      }
-      for (int64_t j = p + 1; j < number; ++j) {
-#pragma omp simd
-        for (int d = 0; d < kWidth; ++d) other[j * kWidth + d] += share[d] * row[j * kWidth + d];
-      }
-    }
-  }
-}
-
-// From what the elimination has left: the derivatives of the logarithm of the determinant in `rates` and in `away`.
-template <typename Real, int kWidth>
-GUMBEL_MOE_INLINE void AdjointBody(int64_t number, const Real* rates, const Real* away, const Real* leaving,
-                                   Real* by_rates, Real* by_away) {
-  std::fill_n(by_rates, number * number * kWidth, Real(0));
-  std::fill_n(by_away, number * kWidth, Real(0));
-  for (int64_t p = number - 1; p >= 0; --p) {
-    const Real* row = rates + p * number * kWidth;
-    Real* by_row = by_rates + p * number * kWidth;
-    Real inverse[kWidth], by_leaving[kWidth];
-#pragma omp simd
-    for (int d = 0; d < kWidth; ++d) by_leaving[d] = inverse[d] = 1 / leaving[p * kWidth + d];
-    for (int64_t q = p + 1; q < number; ++q) {
-      const Real* other = rates + q * number * kWidth;
-      Real* by_other = by_rates + q * number * kWidth;
-      Real share[kWidth], by_share[kWidth];
-#pragma omp simd
-      for (int d = 0; d < kWidth; ++d) {
-        share[d] = other[p * kWidth + d] * inverse[d];
-        by_share[d] = by_away[q * kWidth + d] * away[p * kWidth + d];
-        by_away[p * kWidth + d] += share[d] * by_away[q * kWidth + d];
-      }
-      for (int64_t j = p + 1; j < number; ++j) {
-#pragma omp simd
-        for (int d = 0; d < kWidth; ++d) {
-          by_share[d] += by_other[j * kWidth + d] * row[j * kWidth + d];
-          by_row[j * kWidth + d] += share[d] * by_other[j * kWidth + d];
-        }
-      }
-#pragma omp simd
-      for (int d = 0; d < kWidth; ++d) {
-        by_other[p * kWidth + d] = by_share[d] * inverse[d];
-        by_leaving[d] -= by_share[d] * share[d] * inverse[d];
-      }
-    }
-    for (int64_t j = p + 1; j < number; ++j) {
-#pragma omp simd
-      for (int d = 0; d < kWidth; ++d) by_row[j * kWidth + d] += by_leaving[d];
-    }
-#pragma omp simd
-    for (int d = 0; d < kWidth; ++d) by_away[p * kWidth + d] += by_leaving[d];
-  }
-}
-
-#define GUMBEL_MOE_FOR_BOTH(Real)                                                                                    \
-  GUMBEL_MOE_CLONES inline void Eliminate(int64_t number, Real* rates, Real* away, Real* leaving, Real* log_det) {   \
-    EliminateBody<Real, kLanes>(number, rates, away, leaving, log_det);                                              \
-  }                                                                                                                  \
-  GUMBEL_MOE_CLONES inline void Adjoint(int64_t number, const Real* rates, const Real* away, const Real* leaving,    \
-                                        Real* by_rates, Real* by_away) {                                             \
-    AdjointBody<Real, kLanes>(number, rates, away, leaving, by_rates, by_away);                                      \
-  }                                                                                                                  \
-  /* Norms (rows, lanes) to their inverses; the sum of their logarithms, but for lanes in which one is too small. */ \
-  GUMBEL_MOE_CLONES inline void Invert(int64_t rows, Real least, Real* norm, double* log_sum, Real* smallest) {      \
-    for (int64_t i = 0; i < rows; ++i) {                                                                             \
-      Real* row = norm + i * kLanes;                                                                                 \
-      Real logs[kLanes];                                                                                             \
-      _Pragma("omp simd") for (int64_t d = 0; d < kLanes; ++d) {                                                     \
-        smallest[d] = row[d] > smallest[d] ? smallest[d] : row[d]; /* NaN as well */                                 \
-        const Real within = row[d] > least ? row[d] : 1;                                                             \
-        logs[d] = Log(within);                                                                                       \
-        row[d] = 1 / within;                                                                                         \
-      }                                                                                                              \
-      _Pragma("omp simd") for (int64_t d = 0; d < kLanes; ++d) log_sum[d] += static_cast<double>(logs[d]);           \
-    }                                                                                                                \
-  }
-GUMBEL_MOE_FOR_BOTH(float)
-GUMBEL_MOE_FOR_BOTH(double)
-#undef GUMBEL_MOE_FOR_BOTH
-
-}  // namespace price_integrand
-
 // `sum_d w_d d log integrand(u_d) / d logit` for many price vectors, in parts that are added up at the end.
 template <typename Real>
 struct Score {
@@ -236,8 +121,9 @@ class Integrand {
       for (int64_t begin = problem_.first[p]; begin < problem_.first[p + 1]; begin += kRows) {
         const int64_t rows = std::min(kRows, problem_.first[p + 1] - begin);
         Norms(begin, rows, factor.data(), norm.data());
-        price_integrand::Invert(rows, kLeastNorm(), norm.data(), log_sum, smallest);
-        if (kept) AddProduct({rows, &probs_[begin * k], k, 1, norm.data(), kLanes, share.data(), kLanes}, k, kLanes);
+        Invert(rows, kLeastNorm(), norm.data(), log_sum, smallest);
+        if (kept)
+          AddProduct<Real>({rows, &probs_[begin * k], k, 1, norm.data(), kLanes, share.data(), kLanes}, k, kLanes);
       }
       if (!kept) continue;
       Real* out = &away[index * kLanes];
@@ -252,7 +138,7 @@ class Integrand {
       ++index;
     }
     Real log_det[kLanes];
-    price_integrand::Eliminate(number, rates.data(), away.data(), leaving.data(), log_det);
+    Eliminate(number, rates.data(), away.data(), leaving.data(), log_det);
     double used[kLanes] = {};
     for (int64_t d = 0; d < count; ++d) {
       if (far[d]) continue;
@@ -271,7 +157,7 @@ class Integrand {
   void Norms(int64_t begin, int64_t rows, const Real* factor, Real* norm) const {
     const int64_t k = problem_.k;
     std::fill_n(norm, rows * kLanes, Real(0));
-    AddProduct({k, &probs_[begin * k], 1, k, factor, kLanes, norm, kLanes}, rows, kLanes);
+    AddProduct<Real>({k, &probs_[begin * k], 1, k, factor, kLanes, norm, kLanes}, rows, kLanes);
   }
 
   // `d log det / d p_ij` is `c_pj` for a datapoint of expert p, so that the gradient in the logit is
@@ -281,7 +167,7 @@ class Integrand {
     const int64_t k = problem_.k, number = problem_.kept.size();
     std::vector<Real> by_rates(number * number * kLanes), by_away(number * kLanes), steep(k * kLanes),
         norm(kRows * kLanes), mean(kRows * kLanes), turned(kLanes * k), turned_steep(kLanes * k);
-    price_integrand::Adjoint(number, rates.data(), away.data(), leaving.data(), by_rates.data(), by_away.data());
+    Adjoint(number, rates.data(), away.data(), leaving.data(), by_rates.data(), by_away.data());
     const auto turn = [k](const std::vector<Real>& from, std::vector<Real>& to) {
       for (int64_t j = 0; j < k; ++j) {
         for (int64_t d = 0; d < kLanes; ++d) to[d * k + j] = from[j * kLanes + d];
@@ -313,7 +199,7 @@ class Integrand {
         Norms(begin, rows, factor.data(), norm.data());
         if (kept) {
           std::fill_n(mean.begin(), rows * kLanes, Real(0));
-          AddProduct({k, &probs_[begin * k], 1, k, steep.data(), kLanes, mean.data(), kLanes}, rows, kLanes);
+          AddProduct<Real>({k, &probs_[begin * k], 1, k, steep.data(), kLanes, mean.data(), kLanes}, rows, kLanes);
         }
         for (int64_t at = 0; at < rows * kLanes; ++at) {
           // Lanes without a weight may hold anything.
@@ -322,8 +208,8 @@ class Integrand {
           norm[at] = -part;
         }
         Real* sum = &score.near[begin * k];
-        AddProduct({kLanes, mean.data(), 1, kLanes, turned.data(), k, sum, k}, rows, k);
-        if (kept) AddProduct({kLanes, norm.data(), 1, kLanes, turned_steep.data(), k, sum, k}, rows, k);
+        AddProduct<Real>({kLanes, mean.data(), 1, kLanes, turned.data(), k, sum, k}, rows, k);
+        if (kept) AddProduct<Real>({kLanes, norm.data(), 1, kLanes, turned_steep.data(), k, sum, k}, rows, k);
       }
     }
   }
@@ -378,8 +264,7 @@ class Integrand {
     }
     if (score == nullptr || !std::isfinite(value)) return value;
     std::vector<Wide> by_rates(number * number), by_away(number);
-    price_integrand::AdjointBody<Wide, 1>(number, rates.data(), away.data(), leaving.data(), by_rates.data(),
-                                          by_away.data());
+    plain::AdjointBody<Wide, 1>(number, rates.data(), away.data(), leaving.data(), by_rates.data(), by_away.data());
     Vector steep(k);
     for (int64_t i = 0; i < problem_.m; ++i) {
       const int64_t p = problem_.owner[i];

@@ -175,7 +175,7 @@ void Cumulants(const PriceProblem& problem, const std::vector<Real>& probs, cons
       if (!chart.straight) std::fill(moments.begin(), moments.end(), 0);
       for (int power = 0; power < 3 && !chart.straight; ++power) {
         Real* sum = &moments[power * kRows * k];
-        AddProduct({k, p, 1, k, powers[power].data(), k, sum, k}, rows, k);
+        AddProduct<Real>({k, p, 1, k, powers[power].data(), k, sum, k}, rows, k);
         moment[power] = sum;
       }
       for (int64_t i = 0; i < rows; ++i) {

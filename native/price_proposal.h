@@ -54,7 +54,7 @@ inline Vector PointsAt(const Proposal& proposal, const Vector& standard) {
   const int64_t k = proposal.mean.size();
   Vector points(k * kLanes);
   for (int64_t j = 0; j < k; ++j) std::fill_n(&points[j * kLanes], kLanes, proposal.mean[j]);
-  AddProduct({k, proposal.factor.data(), 1, k, standard.data(), kLanes, points.data(), kLanes}, k, kLanes);
+  AddProduct<double>({k, proposal.factor.data(), 1, k, standard.data(), kLanes, points.data(), kLanes}, k, kLanes);
   return points;
 }
 
@@ -91,16 +91,22 @@ inline Vector Shifts(const PriceProblem& problem, const Chart& chart, const Vect
   Vector bent(k * kLanes);
   std::fill_n(known, kLanes, 0.0);
   for (int64_t j = 0; j < k; ++j) {
+    const double* x = &points[j * kLanes];
+    double w[kLanes];
     for (int64_t d = 0; d < kLanes; ++d) {
-      const Bend bend = chart.At(j, points[j * kLanes + d]);
-      bent[j * kLanes + d] = bend.value;
-      known[d] += bend.log_slope;
+      if (!chart.active[j]) {
+        known[d] += LogNormal(x[d]);
+        continue;
+      }
+      w[d] = CutNormal(x[d], chart.bound[j], chart.log_tail_bound[j]);
+      known[d] += 0.5 * (w[d] - x[d]) * (w[d] + x[d]) + chart.log_tail_bound[j];
     }
+    if (chart.active[j]) Bent(w, chart.mean[j], chart.scale[j], chart.rate[j], chart.tilt[j], &bent[j * kLanes], known);
   }
   Vector shift(bent);
   if (!chart.straight) {
     std::fill(shift.begin(), shift.end(), 0);
-    AddProduct({k, chart.basis.data(), 1, k, bent.data(), kLanes, shift.data(), kLanes}, k, kLanes);
+    AddProduct<double>({k, chart.basis.data(), 1, k, bent.data(), kLanes, shift.data(), kLanes}, k, kLanes);
   }
   Vector load(k * kLanes);
   for (int64_t j = 0; j < k; ++j) {
