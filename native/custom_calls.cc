@@ -63,31 +63,30 @@ auto SuccessivePathsBinding() {
       .template Ret<ffi::Buffer<type, 2>>();
 }
 
-// The arguments of a batch of log-probabilities. What there may be one of for all problems has one or `batch` of them.
+// The arguments of a batch of log-probabilities; of all but the assignments there are as many, or one for all.
 template <ffi::DataType type>
 struct LogProbBatch {
-  ffi::Buffer<type, 3> logits;          // (batch, n, k)
+  ffi::Buffer<type, 3> logits;          // (batch or 1, n, k)
   ffi::Buffer<ffi::S32, 2> assignment;  // (batch, n)
-  ffi::Buffer<ffi::PRED, 2> present;    // (batch, n)
-  ffi::Buffer<ffi::S32, 2> capacity;    // (batch, k) or (1, k)
-  ffi::Buffer<type, 4> rounds;          // (batch or 1, rounds, pairs, k + kFreedom)
-  ffi::Buffer<type, 4> sample;          // (batch or 1, chunks, kPairs, k + kFreedom)
+  ffi::Buffer<ffi::PRED, 2> present;    // (batch or 1, n)
+  ffi::Buffer<ffi::S32, 2> capacity;    // (batch or 1, k)
+  ffi::Buffer<ffi::U32, 3> rounds;      // (batch or 1, rounds, 2) keys
+  ffi::Buffer<ffi::U32, 3> sample;      // (batch or 1, chunks, 2) keys
   double target_error;                  // 0: none
 
   // `value` and `error` (batch), `score` (batch, n, k) or nothing.
   ffi::Error Compute(ffi::ThreadPool pool, ffi::NativeType<type>* value, ffi::NativeType<type>* error,
                      ffi::NativeType<type>* score) {
-    const int64_t batch = logits.dimensions()[0], n = logits.dimensions()[1], k = logits.dimensions()[2];
+    const int64_t batch = assignment.dimensions()[0], n = logits.dimensions()[1], k = logits.dimensions()[2];
     if (n < 1 || k < 1) return ffi::Error::InvalidArgument("no logits");
     const auto fits = [&](auto buffer) {
       const auto sizes = buffer.dimensions();
       return sizes[0] == 1 || sizes[0] == batch;
     };
     const auto round = rounds.dimensions(), chunk = sample.dimensions();
-    const bool drawn = round[1] >= 1 &&
-                       round[2] >= (round[1] > 1 ? price_competition::kSearch : price_competition::kPilot) &&
-                       round[3] == k + kFreedom && chunk[1] >= 1 && chunk[2] == kPairs && chunk[3] == k + kFreedom;
-    if (!fits(capacity) || !fits(rounds) || !fits(sample) || (k > 3 && !drawn)) {
+    const bool drawn =
+        round[1] >= (k <= price_competition::kMostSearched ? 2 : 1) && round[2] == 2 && chunk[1] >= 1 && chunk[2] == 2;
+    if (!fits(logits) || !fits(present) || !fits(capacity) || !fits(rounds) || !fits(sample) || (k > 3 && !drawn)) {
       return ffi::Error::InvalidArgument("arguments of other shapes");
     }
     const auto at = [](const auto& buffer, int64_t problem) {
@@ -99,8 +98,8 @@ struct LogProbBatch {
     const auto one = [&](int64_t problem, const Workers& team) {
       LogProb<ffi::NativeType<type>>(
           at(logits, problem), n, k, at(assignment, problem), at(present, problem), at(capacity, problem),
-          {{at(rounds, problem), round[1], round[2]}, at(sample, problem), chunk[1], target_error}, team,
-          value + problem, error + problem, score == nullptr ? nullptr : score + problem * n * k);
+          {{at(rounds, problem), round[1]}, at(sample, problem), chunk[1], target_error}, team, value + problem,
+          error + problem, score == nullptr ? nullptr : score + problem * n * k);
     };
     if (batch == 1) {
       one(0, workers);
@@ -114,8 +113,8 @@ struct LogProbBatch {
 template <ffi::DataType type>
 ffi::Error LogProbCall(ffi::ThreadPool pool, ffi::Buffer<type, 3> logits, ffi::Buffer<ffi::S32, 2> assignment,
                        ffi::Buffer<ffi::PRED, 2> present, ffi::Buffer<ffi::S32, 2> capacity,
-                       ffi::Buffer<type, 4> rounds, ffi::Buffer<type, 4> sample, ffi::ResultBuffer<type, 1> value,
-                       ffi::ResultBuffer<type, 1> error, double target_error) {
+                       ffi::Buffer<ffi::U32, 3> rounds, ffi::Buffer<ffi::U32, 3> sample,
+                       ffi::ResultBuffer<type, 1> value, ffi::ResultBuffer<type, 1> error, double target_error) {
   return Guarded([&] {
     return LogProbBatch<type>{logits, assignment, present, capacity, rounds, sample, target_error}.Compute(
         pool, value->typed_data(), error->typed_data(), nullptr);
@@ -125,7 +124,7 @@ ffi::Error LogProbCall(ffi::ThreadPool pool, ffi::Buffer<type, 3> logits, ffi::B
 template <ffi::DataType type>
 ffi::Error LogProbAndScoreCall(ffi::ThreadPool pool, ffi::Buffer<type, 3> logits, ffi::Buffer<ffi::S32, 2> assignment,
                                ffi::Buffer<ffi::PRED, 2> present, ffi::Buffer<ffi::S32, 2> capacity,
-                               ffi::Buffer<type, 4> rounds, ffi::Buffer<type, 4> sample,
+                               ffi::Buffer<ffi::U32, 3> rounds, ffi::Buffer<ffi::U32, 3> sample,
                                ffi::ResultBuffer<type, 1> value, ffi::ResultBuffer<type, 1> error,
                                ffi::ResultBuffer<type, 3> score, double target_error) {
   return Guarded([&] {
@@ -142,8 +141,8 @@ auto LogProbBinding() {
       .template Arg<ffi::Buffer<ffi::S32, 2>>()
       .template Arg<ffi::Buffer<ffi::PRED, 2>>()
       .template Arg<ffi::Buffer<ffi::S32, 2>>()
-      .template Arg<ffi::Buffer<type, 4>>()
-      .template Arg<ffi::Buffer<type, 4>>()
+      .template Arg<ffi::Buffer<ffi::U32, 3>>()
+      .template Arg<ffi::Buffer<ffi::U32, 3>>()
       .template Ret<ffi::Buffer<type, 1>>()
       .template Ret<ffi::Buffer<type, 1>>();
 }

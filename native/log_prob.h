@@ -21,11 +21,10 @@
 
 namespace gumbel_moe {
 
-// Normal numbers, and how many of them to use.
-template <typename Score>
+// What price vectors are drawn with, and how many.
 struct Draws {
-  Rounds<Score> rounds;
-  const Score* sample;  // (chunks, kPairs, k + kFreedom)
+  RoundKeys rounds;
+  const uint32_t* sample;  // (chunks, 2) keys, of kPairs pairs each
   int64_t chunks;
   double target_error;  // 0: none
 };
@@ -34,10 +33,10 @@ namespace log_prob {
 
 inline constexpr int64_t kParts = 8;  // of the sample, that threads share
 
-template <typename Real, typename Score>
-Estimate BySampling(const PriceProblem& problem, const Draws<Score>& draws, const Workers& workers,
+template <typename Score, typename Real>
+Estimate BySampling(const PriceProblem& problem, const Draws& draws, const Workers& workers,
                     std::vector<double>* score) {
-  const int64_t k = problem.k, chunk_size = kPairs * (k + kFreedom);
+  const int64_t k = problem.k;
   Psi<Real> function(problem, workers);
   const Start start = StartingPoint(function);
   const std::vector<Mode> modes = Modes(function, start);
@@ -45,11 +44,12 @@ Estimate BySampling(const PriceProblem& problem, const Draws<Score>& draws, cons
   const Workers alone;
   const bool large = kLanes * (2 * problem.m * k + k * k * k / 3 + 100 * k) > 50000;
   const Workers& team = large ? workers : alone;
-  const Proposal proposal = BestProposal(integrand, modes, draws.rounds, team);
+  const Proposal proposal = BestProposal<Score>(integrand, modes, draws.rounds, team);
 
   std::vector<Pair> pairs(draws.chunks * kPairs);
   const auto draw = [&](int64_t chunk) {
-    price_proposal::Weigh(integrand, proposal, draws.sample + chunk * chunk_size, &pairs[chunk * kPairs]);
+    const NormalNumbers<Score> numbers(draws.sample + 2 * chunk);
+    price_proposal::Weigh(integrand, proposal, numbers, 0, &pairs[chunk * kPairs]);
   };
   if (draws.target_error > 0) {
     int64_t drawn = 0;
@@ -67,12 +67,12 @@ Estimate BySampling(const PriceProblem& problem, const Draws<Score>& draws, cons
 
   const double log_sum = estimate.value + std::log(2.0 * static_cast<double>(pairs.size()));
   const int64_t chunks = pairs.size() / kPairs;
-  std::vector<gumbel_moe::Score<Real>> parts(std::isfinite(log_sum) ? kParts : 0, {problem.m, k});
+  std::vector<ScoreSum<Real>> parts(std::isfinite(log_sum) ? kParts : 0, {problem.m, k});
   team.For(parts.size(), [&](int64_t part) {
     for (int64_t chunk = chunks * part / kParts; chunk < chunks * (part + 1) / kParts; ++chunk) {
       Vector standard;
       double unused[kLanes], weights[kLanes];
-      price_proposal::DrawPairs(proposal, draws.sample + chunk * chunk_size, standard, unused);
+      price_proposal::DrawPairs(proposal, NormalNumbers<Score>(draws.sample + 2 * chunk), 0, standard, unused);
       for (int64_t pair = 0; pair < kPairs; ++pair) {
         weights[2 * pair] = std::exp(pairs[chunk * kPairs + pair].up - log_sum);
         weights[2 * pair + 1] = std::exp(pairs[chunk * kPairs + pair].down - log_sum);
@@ -89,10 +89,10 @@ Estimate BySampling(const PriceProblem& problem, const Draws<Score>& draws, cons
 }  // namespace log_prob
 
 // `logits` (n, k), `assignment` and `present` (n), `capacity` (k): no value is wrong. `n` and `k` are at least 1; for
-// more than three experts there are draws. `score` (n, k), or nothing.
+// more than three experts there is at least one key of each kind. `score` (n, k), or nothing.
 template <typename Score>
 void LogProb(const Score* logits, int64_t n, int64_t k, const int32_t* assignment, const bool* present,
-             const int32_t* capacity, const Draws<Score>& draws, const Workers& workers, Score* value, Score* error,
+             const int32_t* capacity, const Draws& draws, const Workers& workers, Score* value, Score* error,
              Score* score) {
   using Limits = std::numeric_limits<Score>;
   constexpr int64_t kByQuadrature = 3;  // experts
@@ -112,8 +112,8 @@ void LogProb(const Score* logits, int64_t n, int64_t k, const int32_t* assignmen
     estimate = Quadrature(problem, Limits::epsilon(), workers).Sum(wanted);
   } else if (k > 1) {
     const bool narrow = sizeof(Score) < sizeof(double) && problem.m * k > kNarrow;
-    estimate = narrow ? log_prob::BySampling<float>(problem, draws, workers, wanted)
-                      : log_prob::BySampling<double>(problem, draws, workers, wanted);
+    estimate = narrow ? log_prob::BySampling<Score, float>(problem, draws, workers, wanted)
+                      : log_prob::BySampling<Score, double>(problem, draws, workers, wanted);
   }
   // Each log-probability is a rounded difference, and equal ones are rounded alike; 1e-8 is what the tests vouch for.
   const double rounding = Limits::epsilon() * (1 + std::abs(estimate.value)) + 1e-8;

@@ -19,20 +19,20 @@
 
 namespace gumbel_moe {
 
-// Normal numbers of the rounds: (number, pairs, k + kFreedom), the last for the pilot sample, the others for a search.
-template <typename Score>
-struct Rounds {
-  const Score* normal;
-  int64_t number, pairs;
-  const Score* At(int64_t round, int64_t k) const { return normal + round * pairs * (k + kFreedom); }
+// Keys (number, 2) of the rounds, the last for the pilot sample, the others for a search.
+struct RoundKeys {
+  const uint32_t* words;
+  int64_t number;
+  const uint32_t* At(int64_t round) const { return words + 2 * round; }
 };
 
 namespace price_competition {
 
 using price_proposal::kInfinity;
 
-inline constexpr int64_t kPilot = 32;     // pairs that decide between the proposals
-inline constexpr int64_t kSearch = 128;   // pairs of a round of the search
+inline constexpr int64_t kPilot = 32;         // pairs that decide between the proposals
+inline constexpr int64_t kMostSearched = 10;  // experts; with more, draws that are spread widely do not find the mass
+inline constexpr int64_t kSearch = 128;       // pairs of a round of the search
 inline constexpr double kPoor = 0.15;     // nats: error of the pilot's best proposal at which another one is searched
 inline constexpr double kFlattest = 0.1;  // least curvature of the proposal, in coordinates in which it should be 1
 inline constexpr double kReach = 2.5;     // standard deviations at which a normal density has fallen by 3.1 nats,
@@ -122,9 +122,9 @@ inline double Tempered(const std::vector<double>& log_weights, double effective)
 }
 
 // A Student-t fitted to the mass of the integrand, by draws from ever better ones (cross-entropy method).
-template <typename Real, typename Score>
+template <typename Score, typename Real>
 std::pair<Proposal, std::vector<Pair>> Searched(const Integrand<Real>& integrand, const Proposal& from,
-                                                const Rounds<Score>& rounds, const Workers& workers) {
+                                                const RoundKeys& rounds, const Workers& workers) {
   constexpr int64_t kChunks = kSearch / kPairs, kDraws = 2 * kSearch;
   const int64_t k = from.mean.size();
   Proposal next{from.chart, from.mean, Identity(k, kBroad), k * std::log(kBroad), true};
@@ -135,8 +135,8 @@ std::pair<Proposal, std::vector<Pair>> Searched(const Integrand<Real>& integrand
     std::vector<Pair> pairs(kSearch);
     std::vector<Vector> points(kChunks);
     workers.For(kChunks, [&](int64_t chunk) {
-      const Score* normal = rounds.At(round, k) + chunk * kPairs * (k + kFreedom);
-      price_proposal::Weigh(integrand, next, normal, &pairs[chunk * kPairs], &points[chunk]);
+      const NormalNumbers<Score> numbers(rounds.At(round));
+      price_proposal::Weigh(integrand, next, numbers, chunk * kPairs, &pairs[chunk * kPairs], &points[chunk]);
     });
     std::vector<double> log_weights;
     double top = -kInfinity;
@@ -194,11 +194,10 @@ std::pair<Proposal, std::vector<Pair>> Searched(const Integrand<Real>& integrand
 }  // namespace price_competition
 
 // The proposal with the smallest error in a pilot sample.
-template <typename Real, typename Score>
-Proposal BestProposal(const Integrand<Real>& integrand, const std::vector<Mode>& modes, const Rounds<Score>& rounds,
+template <typename Score, typename Real>
+Proposal BestProposal(const Integrand<Real>& integrand, const std::vector<Mode>& modes, const RoundKeys& rounds,
                       const Workers& workers) {
   using namespace price_competition;
-  const int64_t k = integrand.problem().k;
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   Estimate best_estimate{nan, nan};
   Proposal best = Laplace(modes[0], false), last = best;
@@ -213,13 +212,13 @@ Proposal BestProposal(const Integrand<Real>& integrand, const std::vector<Mode>&
     last = Extended(integrand, start, modes[candidate].value - kFall);
     std::vector<Pair> pairs(kPilot);
     workers.For(kPilot / kPairs, [&](int64_t chunk) {
-      const Score* normal = rounds.At(rounds.number - 1, k) + chunk * kPairs * (k + kFreedom);
-      price_proposal::Weigh(integrand, last, normal, &pairs[chunk * kPairs]);
+      const NormalNumbers<Score> numbers(rounds.At(rounds.number - 1));
+      price_proposal::Weigh(integrand, last, numbers, chunk * kPairs, &pairs[chunk * kPairs]);
     });
     consider(last, pairs);
   }
-  if (rounds.number > 1 && !(best_estimate.error < kPoor)) {
-    const auto [proposal, pairs] = Searched(integrand, last, rounds, workers);
+  if (integrand.problem().k <= kMostSearched && !(best_estimate.error < kPoor)) {
+    const auto [proposal, pairs] = Searched<Score>(integrand, last, rounds, workers);
     consider(proposal, pairs);
   }
   return best;

@@ -21,8 +21,8 @@ namespace gumbel_moe {
 
 // `sum_d w_d d log integrand(u_d) / d logit` for many price vectors, in parts that are added up at the end.
 template <typename Real>
-struct Score {
-  Score(int64_t m, int64_t k) : near(m * k), far(m * k) {}
+struct ScoreSum {
+  ScoreSum(int64_t m, int64_t k) : near(m * k), far(m * k) {}
   double weight = 0;
   std::vector<Real> near;   // to be multiplied by the centre's probabilities
   std::vector<double> far;  // of price vectors computed one by one
@@ -66,7 +66,7 @@ class Integrand {
   // At prices `centre + shift`, shifts (k, lanes), of which the first `count` lanes are wanted. And, if `score` is
   // given, their gradients times the weights (lanes) are added to it.
   void At(const double* shift, int64_t count, double* values, const double* weights = nullptr,
-          Score<Real>* score = nullptr) const {
+          ScoreSum<Real>* score = nullptr) const {
     const int64_t k = problem_.k, number = problem_.kept.size();
     double least[kLanes], most[kLanes];
     std::copy_n(shift, kLanes, least);
@@ -100,7 +100,7 @@ class Integrand {
   static constexpr int64_t kNothingLost = 4;  // experts up to which no product of probabilities may underflow
   static constexpr double kDeep = 200, kDeepest = 600;  // nats that all probabilities have to be above
 
-  void Together(const double* shift, const double* least, double* values, const double* weights, Score<Real>* score,
+  void Together(const double* shift, const double* least, double* values, const double* weights, ScoreSum<Real>* score,
                 const bool* far, int64_t count) const {
     using Limits = std::numeric_limits<Real>;
     const int64_t k = problem_.k, number = problem_.kept.size();
@@ -163,7 +163,7 @@ class Integrand {
   // `d log det / d p_ij` is `c_pj` for a datapoint of expert p, so that the gradient in the logit is
   // `1(z_i = j) - p_ij (1 - c_pj + sum_l c_pl p_il)`.
   void Add(const std::vector<Real>& factor, const std::vector<Real>& rates, const std::vector<Real>& away,
-           const std::vector<Real>& leaving, const double* weights, Score<Real>& score) const {
+           const std::vector<Real>& leaving, const double* weights, ScoreSum<Real>& score) const {
     const int64_t k = problem_.k, number = problem_.kept.size();
     std::vector<Real> by_rates(number * number * kLanes), by_away(number * kLanes), steep(k * kLanes),
         norm(kRows * kLanes), mean(kRows * kLanes), turned(kLanes * k), turned_steep(kLanes * k);
@@ -300,16 +300,16 @@ class Integrand {
 
 // The score (m, k) of all parts together.
 template <typename Real>
-void Collect(const Integrand<Real>& integrand, const std::vector<Score<Real>>& parts, std::vector<double>& score) {
+void Collect(const Integrand<Real>& integrand, const std::vector<ScoreSum<Real>>& parts, std::vector<double>& score) {
   const PriceProblem& problem = integrand.problem();
   score.assign(problem.m * problem.k, 0);
   double weight = 0;
-  for (const Score<Real>& part : parts) weight += part.weight;
+  for (const ScoreSum<Real>& part : parts) weight += part.weight;
   for (int64_t i = 0; i < problem.m; ++i) {
     for (int64_t j = 0; j < problem.k; ++j) {
       const int64_t at = i * problem.k + j;
       double near = 0, far = 0;
-      for (const Score<Real>& part : parts) {
+      for (const ScoreSum<Real>& part : parts) {
         near += part.near[at];
         far += part.far[at];
       }

@@ -11,6 +11,7 @@
 #include <limits>
 #include <vector>
 
+#include "normal_numbers.h"
 #include "price_chart.h"
 #include "price_integrand.h"
 #include "price_problem.h"
@@ -58,22 +59,26 @@ inline Vector PointsAt(const Proposal& proposal, const Vector& standard) {
   return points;
 }
 
-// What is drawn from: antithetic pairs (k, lanes) in standard deviations, and the log of their density (pairs).
-// `normal` (pairs, k + kFreedom) holds normal numbers.
+// Antithetic pairs (k, lanes) in standard deviations, the pairs `first` to `first + kPairs - 1` that the numbers make;
+// and the log of their density (pairs).
 template <typename Score>
-void DrawPairs(const Proposal& proposal, const Score* normal, Vector& standard, double* log_proposal) {
+void DrawPairs(const Proposal& proposal, const NormalNumbers<Score>& numbers, int64_t first, Vector& standard,
+               double* log_proposal) {
   const int64_t k = proposal.mean.size();
   constexpr double kHalf = kFreedom / 2.0;
   const double constant =
       std::lgamma(kHalf + k / 2.0) - std::lgamma(kHalf) - k / 2.0 * std::log(kFreedom * 3.141592653589793);
   standard.resize(k * kLanes);
   for (int64_t pair = 0; pair < kPairs; ++pair) {
-    const Score* row = normal + pair * (k + kFreedom);
+    const int64_t start = (first + pair) * (k + kFreedom);
     double chi_square = 0, square = 0;
-    for (int64_t j = k; j < k + kFreedom; ++j) chi_square += static_cast<double>(row[j]) * row[j];
+    for (int64_t j = k; j < k + kFreedom && proposal.heavy; ++j) {
+      const double x = numbers.At(start + j);
+      chi_square += x * x;
+    }
     const double scale = proposal.heavy ? 1 / std::sqrt(chi_square / kFreedom) : 1;
     for (int64_t j = 0; j < k; ++j) {
-      const double x = row[j] * scale;
+      const double x = numbers.At(start + j) * scale;
       square += x * x;
       standard[j * kLanes + 2 * pair] = x;
       standard[j * kLanes + 2 * pair + 1] = -x;
@@ -143,11 +148,11 @@ void LogDensity(const Integrand<Real>& integrand, const Chart& chart, const Vect
 
 // Log-weights of a chunk of pairs; what overflows counts nothing.
 template <typename Real, typename Score>
-void Weigh(const Integrand<Real>& integrand, const Proposal& proposal, const Score* normal, Pair* pairs,
-           Vector* points_drawn = nullptr) {
+void Weigh(const Integrand<Real>& integrand, const Proposal& proposal, const NormalNumbers<Score>& numbers,
+           int64_t first, Pair* pairs, Vector* points_drawn = nullptr) {
   Vector standard;
   double log_proposal[kPairs], values[kLanes];
-  DrawPairs(proposal, normal, standard, log_proposal);
+  DrawPairs(proposal, numbers, first, standard, log_proposal);
   Vector points = PointsAt(proposal, standard);
   LogDensity(integrand, *proposal.chart, points, kLanes, values);
   for (int64_t pair = 0; pair < kPairs; ++pair) {

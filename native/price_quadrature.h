@@ -126,7 +126,7 @@ class Quadrature {
 
   void AddScores(const std::vector<double>& values, int64_t ticks, double log_sum, std::vector<double>& score) const {
     const int64_t nodes = values.size(), chunks = (nodes + kLanes - 1) / kLanes;
-    std::vector<Score<double>> parts(kParts, Score<double>(problem_.m, problem_.k));
+    std::vector<ScoreSum<double>> parts(kParts, ScoreSum<double>(problem_.m, problem_.k));
     workers_.For(kParts, [&](int64_t part) {
       Vector shift;
       double known[kLanes], unused[kLanes];

@@ -282,8 +282,8 @@ GUMBEL_MOE_INLINE void AdjointBody(int64_t number, const Real* rates, const Real
   }
 }
 
-// `mean + scale w` bent by a hyperbolic sine of rate `rate` around `tilt`, and the logarithm of the slope of that, added to
-// what is there; beyond the exponential's range, infinite.
+// `mean + scale w` bent by a hyperbolic sine of rate `rate` around `tilt`, and the logarithm of the slope of that,
+// added to what is there; beyond the exponential's range, infinite.
 GUMBEL_MOE_TARGET inline void Bent(const double* w, double mean, double scale, double rate, double tilt, double* value,
                                    double* log_slope) {
   const double sinh_tilt = std::sinh(tilt), cosh_tilt = std::cosh(tilt);
