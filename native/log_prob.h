@@ -120,7 +120,9 @@ void LogProb(const Score* logits, int64_t n, int64_t k, const int32_t* assignmen
   *value = static_cast<Score>(estimate.value);
   *error = static_cast<Score>(std::hypot(estimate.error, rounding));
   for (size_t at = 0; at < sorted.size(); ++at) {
-    score[problem.row[at / k] * k + at % k] = static_cast<Score>(sorted[at]);
+    // What is not finite comes of numbers near the end of the range, and of a value of -inf.
+    const bool sensible = std::isfinite(estimate.value) && std::isfinite(sorted[at]);
+    score[problem.row[at / k] * k + at % k] = sensible ? static_cast<Score>(sorted[at]) : Score(0);
   }
 }
 

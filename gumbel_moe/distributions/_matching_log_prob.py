@@ -130,7 +130,7 @@ def _estimate(
     present = jnp.ones((1, n), bool) if present is None else present
     problems = (
         _flat(logits, shape, 2),
-        jnp.broadcast_to(assignment.astype(jnp.int32), (*shape, n)).reshape(-1, n),
+        jnp.broadcast_to(assignment.astype(jnp.int32), (*shape, n)).reshape(math.prod(shape), n),
         _flat(present, shape, 1),
         capacity[None],
         jax.tree.map(lambda leaf: leaf[None], keys),
@@ -143,5 +143,6 @@ def _estimate(
 def _flat(x: Array, shape: tuple[int, ...], rank: int) -> Array:
     """The last `rank` axes alone, if there is one for all problems of the batch; otherwise as many as problems."""
     core = x.shape[x.ndim - rank :]
-    own = math.prod(x.shape[: x.ndim - rank]) > 1
-    return jnp.broadcast_to(x, (*shape, *core)).reshape(-1, *core) if own else x.reshape(1, *core)
+    if math.prod(x.shape[: x.ndim - rank]) == 1:
+        return x.reshape(1, *core)
+    return jnp.broadcast_to(x, (*shape, *core)).reshape(math.prod(shape), *core)
