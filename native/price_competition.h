@@ -60,14 +60,13 @@ inline Proposal Laplace(const Mode& mode, bool heavy) {
 
 // Moved and stretched along its axes to where the integrand ends.
 template <typename Real>
-Proposal Extended(const Integrand<Real>& integrand, const Proposal& start, double floor) {
+Proposal Extended(const Integrand<Real>& integrand, const Proposal& start, double floor, const Workers& workers) {
   const int64_t k = start.mean.size();
   Vector up(k, kReach), down(k, kReach);
   std::vector<char> up_done(k), down_done(k);
   for (int round = 0; round < kExtensions; ++round) {
-    bool done = true;
-    for (int64_t begin = 0; begin < k; begin += kPairs) {
-      const int64_t axes = std::min(kPairs, k - begin);
+    workers.For((k + kPairs - 1) / kPairs, [&](int64_t chunk) {
+      const int64_t begin = chunk * kPairs, axes = std::min(kPairs, k - begin);
       Vector standard(k * kLanes);
       for (int64_t at = 0; at < axes; ++at) {
         standard[(begin + at) * kLanes + 2 * at] = up[begin + at];
@@ -81,9 +80,10 @@ Proposal Extended(const Integrand<Real>& integrand, const Proposal& start, doubl
         down_done[j] |= !(values[2 * at + 1] > floor);
         if (!up_done[j]) up[j] *= 2;
         if (!down_done[j]) down[j] *= 2;
-        done &= up_done[j] && down_done[j];
       }
-    }
+    });
+    bool done = true;
+    for (int64_t j = 0; j < k; ++j) done &= up_done[j] && down_done[j];
     if (done) break;
   }
   Proposal widened(start);
@@ -209,7 +209,7 @@ Proposal BestProposal(const Integrand<Real>& integrand, const std::vector<Mode>&
   };
   for (int candidate = 0; candidate < 2; ++candidate) {
     const Proposal start = Laplace(modes[candidate], candidate == 1);
-    last = Extended(integrand, start, modes[candidate].value - kFall);
+    last = Extended(integrand, start, modes[candidate].value - kFall, workers);
     std::vector<Pair> pairs(kPilot);
     workers.For(kPilot / kPairs, [&](int64_t chunk) {
       const NormalNumbers<Score> numbers(rounds.At(rounds.number - 1));

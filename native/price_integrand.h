@@ -38,20 +38,18 @@ class Integrand {
         probs_(problem.m * problem.k) {
     const int64_t k = problem.k;
     Vector nearest(k * k, kInfinite);  // of a datapoint of the expert of the row, to the expert of the column, in nats
+    Vector shifted(k);
     for (int64_t i = 0; i < problem.m; ++i) {
       const double* row = &problem.rows[i * k];
-      double top = -kInfinite, total = 0;
-      for (int64_t j = 0; j < k; ++j) top = std::max(top, row[j] - centre[j]);
-      for (int64_t j = 0; j < k; ++j) total += Exp(row[j] - centre[j] - top);
-      const double log_total = top + std::log(total);
-      for (int64_t j = 0; j < k; ++j) {
-        const double log_prob = row[j] - centre[j] - log_total;
-        probs_[i * k + j] = static_cast<Real>(Exp(log_prob));
-        double& near = nearest[problem.owner[i] * k + j];
-        near = std::min(near, -log_prob);
-      }
-      own_ += row[problem.owner[i]] - centre[problem.owner[i]] - log_total;
+      for (int64_t j = 0; j < k; ++j) shifted[j] = row[j] - centre[j];
+      const double log_total = LogSum(shifted.data(), k);
+      Exponentials(shifted.data(), log_total, k, &probs_[i * k]);
+      double* near = &nearest[problem.owner[i] * k];
+      for (int64_t j = 0; j < k; ++j) near[j] = std::min(near[j], log_total - shifted[j]);
+      own_ += shifted[problem.owner[i]] - log_total;
     }
+    for (int64_t p = 0; p < k; ++p)
+      rows_ = std::max(rows_, std::min(problem.first[p + 1] - problem.first[p], kMostRows));
     for (const int64_t p : problem.kept) {
       for (int64_t j = 0; j < k; ++j) {
         if (j != p && std::isfinite(nearest[p * k + j])) depth_ = std::max(depth_, nearest[p * k + j]);
@@ -105,12 +103,15 @@ class Integrand {
     using Limits = std::numeric_limits<Real>;
     const int64_t k = problem_.k, number = problem_.kept.size();
     std::vector<Real> factor(k * kLanes), rates(number * number * kLanes), away(number * kLanes),
-        leaving(number * kLanes), share(k * kLanes), norm(kRows * kLanes);
-    double shrink[kLanes];
-    for (int64_t d = 0; d < kLanes; ++d) shrink[d] = far[d] ? 0 : least[d];
-    for (int64_t at = 0; at < k * kLanes; ++at) {
-      factor[at] = far[at % kLanes] ? 1 : static_cast<Real>(Exp(shrink[at % kLanes] - shift[at]));
+        leaving(number * kLanes), share(k * kLanes);
+    // The score needs all norms once more.
+    std::vector<Real> norms((score == nullptr ? rows_ : problem_.m) * kLanes);
+    double shrink[kLanes], one[kLanes];
+    for (int64_t d = 0; d < kLanes; ++d) {
+      shrink[d] = far[d] ? 0 : least[d];
+      one[d] = far[d];
     }
+    Factors(k, shift, shrink, one, factor.data());
     double log_sum[kLanes] = {};
     Real smallest[kLanes];
     std::fill_n(smallest, kLanes, Limits::max());
@@ -118,12 +119,13 @@ class Integrand {
     for (int64_t p = 0; p < k; ++p) {
       const bool kept = !problem_.pinned[p];
       std::fill(share.begin(), share.end(), 0);
-      for (int64_t begin = problem_.first[p]; begin < problem_.first[p + 1]; begin += kRows) {
-        const int64_t rows = std::min(kRows, problem_.first[p + 1] - begin);
-        Norms(begin, rows, factor.data(), norm.data());
-        Invert(rows, kLeastNorm(), norm.data(), log_sum, smallest);
-        if (kept)
-          AddProduct<Real>({rows, &probs_[begin * k], k, 1, norm.data(), kLanes, share.data(), kLanes}, k, kLanes);
+      for (int64_t begin = problem_.first[p]; begin < problem_.first[p + 1]; begin += rows_) {
+        const int64_t rows = std::min(rows_, problem_.first[p + 1] - begin);
+        Real* norm = norms.data() + (score == nullptr ? 0 : begin * kLanes);
+        std::fill_n(norm, rows * kLanes, Real(0));
+        AddProduct<Real>({k, &probs_[begin * k], 1, k, factor.data(), kLanes, norm, kLanes}, rows, kLanes);
+        Invert(rows, kLeastNorm(), norm, log_sum, smallest);
+        if (kept) AddProduct<Real>({rows, &probs_[begin * k], k, 1, norm, kLanes, share.data(), kLanes}, k, kLanes);
       }
       if (!kept) continue;
       Real* out = &away[index * kLanes];
@@ -131,9 +133,7 @@ class Integrand {
       int64_t column = 0;
       for (int64_t j = 0; j < k; ++j) {
         Real* to = problem_.pinned[j] ? out : &rates[(index * number + column++) * kLanes];
-        const Real* from = &share[j * kLanes];
-        const Real* scale = &factor[j * kLanes];
-        for (int64_t d = 0; d < kLanes; ++d) to[d] += from[d] * scale[d];
+        AddScaled(&share[j * kLanes], &factor[j * kLanes], to);
       }
       ++index;
     }
@@ -148,25 +148,20 @@ class Integrand {
       values[d] = within ? own_ - log_sum[d] - paid + log_det[d] : -kInfinite;
       if (score != nullptr && within) used[d] = weights[d];
     }
-    if (score != nullptr) Add(factor, rates, away, leaving, used, *score);
+    if (score != nullptr) Add(factor, rates, away, leaving, norms, used, *score);
   }
 
   // The largest of the norms is at most 1: that at which the exponential's range ends.
   static constexpr Real kLeastNorm() { return static_cast<Real>(1e4) * std::numeric_limits<Real>::min(); }
 
-  void Norms(int64_t begin, int64_t rows, const Real* factor, Real* norm) const {
-    const int64_t k = problem_.k;
-    std::fill_n(norm, rows * kLanes, Real(0));
-    AddProduct<Real>({k, &probs_[begin * k], 1, k, factor, kLanes, norm, kLanes}, rows, kLanes);
-  }
-
   // `d log det / d p_ij` is `c_pj` for a datapoint of expert p, so that the gradient in the logit is
   // `1(z_i = j) - p_ij (1 - c_pj + sum_l c_pl p_il)`.
   void Add(const std::vector<Real>& factor, const std::vector<Real>& rates, const std::vector<Real>& away,
-           const std::vector<Real>& leaving, const double* weights, ScoreSum<Real>& score) const {
+           const std::vector<Real>& leaving, std::vector<Real>& norms, const double* weights,
+           ScoreSum<Real>& score) const {
     const int64_t k = problem_.k, number = problem_.kept.size();
     std::vector<Real> by_rates(number * number * kLanes), by_away(number * kLanes), steep(k * kLanes),
-        norm(kRows * kLanes), mean(kRows * kLanes), turned(kLanes * k), turned_steep(kLanes * k);
+        mean(rows_ * kLanes), turned(kLanes * k), turned_steep(kLanes * k);
     Adjoint(number, rates.data(), away.data(), leaving.data(), by_rates.data(), by_away.data());
     const auto turn = [k](const std::vector<Real>& from, std::vector<Real>& to) {
       for (int64_t j = 0; j < k; ++j) {
@@ -187,29 +182,26 @@ class Integrand {
         for (int64_t j = 0; j < k; ++j) {
           const Real* by =
               problem_.pinned[j] ? &by_away[index * kLanes] : &by_rates[(index * number + column++) * kLanes];
+          std::fill_n(&steep[j * kLanes], kLanes, Real(0));
+          if (j != p) AddScaled(by, &factor[j * kLanes], &steep[j * kLanes]);
           for (int64_t d = 0; d < kLanes; ++d) {
-            steep[j * kLanes + d] = j == p || weight[d] == 0 ? 0 : by[d] * factor[j * kLanes + d];
+            if (weight[d] == 0) steep[j * kLanes + d] = 0;  // whatever came of it
           }
         }
         turn(steep, turned_steep);
         ++index;
       }
-      for (int64_t begin = problem_.first[p]; begin < problem_.first[p + 1]; begin += kRows) {
-        const int64_t rows = std::min(kRows, problem_.first[p + 1] - begin);
-        Norms(begin, rows, factor.data(), norm.data());
+      for (int64_t begin = problem_.first[p]; begin < problem_.first[p + 1]; begin += rows_) {
+        const int64_t rows = std::min(rows_, problem_.first[p + 1] - begin);
+        Real* norm = &norms[begin * kLanes];
+        std::fill_n(mean.begin(), rows * kLanes, Real(0));
         if (kept) {
-          std::fill_n(mean.begin(), rows * kLanes, Real(0));
           AddProduct<Real>({k, &probs_[begin * k], 1, k, steep.data(), kLanes, mean.data(), kLanes}, rows, kLanes);
         }
-        for (int64_t at = 0; at < rows * kLanes; ++at) {
-          // Lanes without a weight may hold anything.
-          const Real part = weight[at % kLanes] == 0 ? 0 : weight[at % kLanes] / norm[at];
-          mean[at] = kept ? (part == 0 ? 0 : part * (1 + mean[at] / norm[at])) : part;
-          norm[at] = -part;
-        }
+        ShareOut(rows, weight, norm, mean.data());
         Real* sum = &score.near[begin * k];
         AddProduct<Real>({kLanes, mean.data(), 1, kLanes, turned.data(), k, sum, k}, rows, k);
-        if (kept) AddProduct<Real>({kLanes, norm.data(), 1, kLanes, turned_steep.data(), k, sum, k}, rows, k);
+        if (kept) AddProduct<Real>({kLanes, norm, 1, kLanes, turned_steep.data(), k, sum, k}, rows, k);
       }
     }
   }
@@ -229,10 +221,8 @@ class Integrand {
       for (int64_t i = problem_.first[p]; i < problem_.first[p + 1]; ++i) {
         const double* row = &problem_.rows[i * k];
         double* out = &log_probs[i * k];
-        double top = -kInfinite, total = 0;
-        for (int64_t j = 0; j < k; ++j) top = std::max(top, out[j] = row[j] - prices[j]);
-        for (int64_t j = 0; j < k; ++j) total += Exp(out[j] - top);
-        const double log_total = top + std::log(total);
+        for (int64_t j = 0; j < k; ++j) out[j] = row[j] - prices[j];
+        const double log_total = LogSum(out, k);
         for (int64_t j = 0; j < k; ++j) {
           out[j] -= log_total;
           if (j != p) largest = std::max(largest, out[j]);
@@ -295,7 +285,8 @@ class Integrand {
   double depth_ = 0;         // nats by which the likeliest way from one expert to another may be unlikely there
   std::vector<Real> probs_;  // (m, k) at the centre
 
-  static constexpr int64_t kRows = 128;  // datapoints at a time
+  static constexpr int64_t kMostRows = 64;
+  int64_t rows_ = 1;  // datapoints at a time
 };
 
 // The score (m, k) of all parts together.

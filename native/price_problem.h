@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "small_matrices.h"
+#include "vector_math.h"
 
 namespace gumbel_moe {
 
@@ -124,16 +125,15 @@ Kind Prepare(const Score* logits, int64_t n, int64_t k, const int32_t* assignmen
     for (int64_t j = 0; j < k; ++j) price_problem::Centre(scores.data() + j, m, k);
   }
 
-  const auto usable = [&](int64_t at, int64_t j) {
-    return scores[at * k + j] > -price_problem::kFar || j == problem.owner[at];
-  };
+  // What is far is usable only where the assignment uses it.
   std::vector<char> reach(k * k), free(k);
   for (int64_t p = 0; p < k; ++p) {
     free[p] = load[p] < capacity[p];
     for (int64_t j = 0; j < k; ++j) reach[p * k + j] = free[p] || j == p;
   }
   for (int64_t at = 0; at < m; ++at) {
-    for (int64_t j = 0; j < k; ++j) reach[problem.owner[at] * k + j] |= usable(at, j);
+    char* from = &reach[problem.owner[at] * k];
+    for (int64_t j = 0; j < k; ++j) from[j] |= scores[at * k + j] > -price_problem::kFar;
   }
   problem.group = price_problem::Components(std::move(reach), k);
   std::vector<char> has_free(k);
@@ -149,16 +149,14 @@ Kind Prepare(const Score* logits, int64_t n, int64_t k, const int32_t* assignmen
 
   problem.rows.resize(m * k);
   for (int64_t at = 0; at < m; ++at) {
-    double top = -std::numeric_limits<double>::infinity();
     double* out = &problem.rows[at * k];
+    const Score* given = &scores[at * k];
+    const int64_t owner = problem.owner[at];
     for (int64_t j = 0; j < k; ++j) {
-      const bool within = usable(at, j) && problem.group[j] == problem.group[problem.owner[at]];
-      out[j] = within ? scores[at * k + j] : -std::numeric_limits<double>::infinity();
-      top = std::max(top, out[j]);
+      const bool within = (given[j] > -price_problem::kFar || j == owner) && problem.group[j] == problem.group[owner];
+      out[j] = within ? given[j] : -std::numeric_limits<double>::infinity();
     }
-    double total = 0;
-    for (int64_t j = 0; j < k; ++j) total += std::exp(out[j] - top);
-    const double log_total = top + std::log(total);
+    const double log_total = LogSum(out, k);
     for (int64_t j = 0; j < k; ++j) {
       out[j] -= log_total;
       if (std::isfinite(out[j])) problem.spread = std::max(problem.spread, -out[j]);

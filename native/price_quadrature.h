@@ -24,7 +24,10 @@ class Quadrature {
  public:
   // For two or three experts. `epsilon`: of the type of the logits.
   Quadrature(const PriceProblem& problem, double epsilon, const Workers& workers)
-      : problem_(problem), start_(FirstStart(problem, workers)), integrand_(problem, start_.prices) {
+      : problem_(problem),
+        nothing_(1e-3 * epsilon),
+        start_(FirstStart(problem, workers)),
+        integrand_(problem, start_.prices) {
     const int64_t k = problem.k;
     workers_ = problem.m > kThreaded ? workers : Workers();
     basis_ = price_modes::TriangularBasis(problem, start_.curvature);
@@ -71,7 +74,6 @@ class Quadrature {
   static constexpr int64_t kThreaded = 256;
   static constexpr int64_t kParts = 8;
   static constexpr int kMaxRounds = 30;
-  static constexpr double kNothing = 1e-18;  // weight of a node that adds nothing to the score
 
   static Start FirstStart(const PriceProblem& problem, const Workers& workers) {
     Psi<double> function(problem, workers);
@@ -137,7 +139,7 @@ class Quadrature {
           weights[d] = std::isnan(value) ? 0 : Exp(value - log_sum);
           largest = std::max(largest, weights[d]);
         }
-        if (largest < kNothing) continue;
+        if (largest < nothing_) continue;
         const int64_t count = Chunk(chunk, ticks, shift, known);
         integrand_.At(shift.data(), count, unused, weights, &parts[part]);
       }
@@ -177,6 +179,7 @@ class Quadrature {
   }
 
   const PriceProblem& problem_;
+  const double nothing_;  // weight of nodes that add nothing to the score
   Workers workers_;
   const Start start_;
   const Integrand<double> integrand_;

@@ -282,6 +282,61 @@ GUMBEL_MOE_INLINE void AdjointBody(int64_t number, const Real* rates, const Real
   }
 }
 
+// `exp(least - shift)` (k, lanes), and 1 in lanes that are `far`.
+template <typename Real>
+GUMBEL_MOE_INLINE void FactorsBody(int64_t k, const double* shift, const double* least, const double* far,
+                                   Real* factor) {
+  for (int64_t j = 0; j < k; ++j) {
+#pragma omp simd
+    for (int64_t d = 0; d < kLanes; ++d) {
+      const double power = Exp(least[d] - shift[j * kLanes + d]);
+      factor[j * kLanes + d] = static_cast<Real>(far[d] != 0 ? 1 : power);
+    }
+  }
+}
+
+// `sum += a b`, (lanes).
+template <typename Real>
+GUMBEL_MOE_INLINE void AddScaledBody(const Real* a, const Real* b, Real* sum) {
+#pragma omp simd
+  for (int64_t d = 0; d < kLanes; ++d) sum[d] += a[d] * b[d];
+}
+
+// From inverse norms and `sum_l c_pl f_l p_il` (rows, lanes): `w (1 + both multiplied)` times the inverse, and `-w`
+// times it. Lanes without a weight may hold anything, and become 0.
+template <typename Real>
+GUMBEL_MOE_INLINE void ShareOutBody(int64_t rows, const Real* weight, Real* inverse, Real* mean) {
+  for (int64_t i = 0; i < rows; ++i) {
+    Real* of = inverse + i * kLanes;
+    Real* to = mean + i * kLanes;
+#pragma omp simd
+    for (int64_t d = 0; d < kLanes; ++d) {
+      const bool used = weight[d] != 0;
+      const Real one = used ? of[d] : 0;
+      const Real part = weight[d] * one;
+      to[d] = part * (1 + (used ? to[d] : 0) * one);
+      of[d] = -part;
+    }
+  }
+}
+
+// The logarithm of the sum of exponentials of (k), of which one at least is finite and none is infinite.
+GUMBEL_MOE_TARGET inline double LogSum(const double* x, int64_t k) {
+  double top = -std::numeric_limits<double>::infinity(), total = 0;
+#pragma omp simd reduction(max : top)
+  for (int64_t j = 0; j < k; ++j) top = x[j] > top ? x[j] : top;
+#pragma omp simd reduction(+ : total)
+  for (int64_t j = 0; j < k; ++j) total += Exp(x[j] - top);
+  return top + Log(total);
+}
+
+// `exp(x - less)` (k).
+template <typename Real>
+GUMBEL_MOE_INLINE void ExponentialsBody(const double* x, double less, int64_t k, Real* out) {
+#pragma omp simd
+  for (int64_t j = 0; j < k; ++j) out[j] = static_cast<Real>(Exp(x[j] - less));
+}
+
 // `mean + scale w` bent by a hyperbolic sine of rate `rate` around `tilt`, and the logarithm of the slope of that,
 // added to what is there; beyond the exponential's range, infinite.
 GUMBEL_MOE_TARGET inline void Bent(const double* w, double mean, double scale, double rate, double tilt, double* value,
@@ -308,6 +363,17 @@ GUMBEL_MOE_TARGET inline void Bent(const double* w, double mean, double scale, d
   GUMBEL_MOE_TARGET inline void Adjoint(int64_t number, const Real* rates, const Real* away, const Real* leaving,    \
                                         Real* by_rates, Real* by_away) {                                             \
     AdjointBody<Real, kLanes>(number, rates, away, leaving, by_rates, by_away);                                      \
+  }                                                                                                                  \
+  GUMBEL_MOE_TARGET inline void Factors(int64_t k, const double* shift, const double* least, const double* far,      \
+                                        Real* factor) {                                                              \
+    FactorsBody(k, shift, least, far, factor);                                                                       \
+  }                                                                                                                  \
+  GUMBEL_MOE_TARGET inline void Exponentials(const double* x, double less, int64_t k, Real* out) {                   \
+    ExponentialsBody(x, less, k, out);                                                                               \
+  }                                                                                                                  \
+  GUMBEL_MOE_TARGET inline void AddScaled(const Real* a, const Real* b, Real* sum) { AddScaledBody(a, b, sum); }     \
+  GUMBEL_MOE_TARGET inline void ShareOut(int64_t rows, const Real* weight, Real* inverse, Real* mean) {              \
+    ShareOutBody(rows, weight, inverse, mean);                                                                       \
   }                                                                                                                  \
   /* Norms (rows, lanes) to their inverses; the sum of their logarithms, but for lanes in which one is too small. */ \
   GUMBEL_MOE_TARGET inline void Invert(int64_t rows, Real least, Real* norm, double* log_sum, Real* smallest) {      \

@@ -75,6 +75,23 @@ template <typename Real>
 void Invert(int64_t rows, Real least, Real* norm, double* log_sum, Real* smallest) {
   GUMBEL_MOE_CHOOSE(Invert(rows, least, norm, log_sum, smallest));
 }
+template <typename Real>
+void Factors(int64_t k, const double* shift, const double* least, const double* far, Real* factor) {
+  GUMBEL_MOE_CHOOSE(Factors(k, shift, least, far, factor));
+}
+template <typename Real>
+void AddScaled(const Real* a, const Real* b, Real* sum) {
+  GUMBEL_MOE_CHOOSE(AddScaled(a, b, sum));
+}
+template <typename Real>
+void ShareOut(int64_t rows, const Real* weight, Real* inverse, Real* mean) {
+  GUMBEL_MOE_CHOOSE(ShareOut(rows, weight, inverse, mean));
+}
+inline double LogSum(const double* x, int64_t k) { return GUMBEL_MOE_CHOOSE(LogSum(x, k)); }
+template <typename Real>
+void Exponentials(const double* x, double less, int64_t k, Real* out) {
+  GUMBEL_MOE_CHOOSE(Exponentials(x, less, k, out));
+}
 inline void Bent(const double* w, double mean, double scale, double rate, double tilt, double* value,
                  double* log_slope) {
   GUMBEL_MOE_CHOOSE(Bent(w, mean, scale, rate, tilt, value, log_slope));
