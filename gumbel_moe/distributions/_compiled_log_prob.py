@@ -26,7 +26,7 @@ _GENERATOR = "threefry2x32"  # of which the numbers are drawn in C++
 
 def suits(n: int, k: int, keys: tuple[Array, Array]) -> bool:
     """Whether problems of `n` datapoints and `k` experts go to the compiled implementation where they are on a CPU."""
-    default = str(jax.random.key_impl(keys[0])) == _GENERATOR and jax.config.jax_threefry_partitionable
+    default = str(jax.random.key_impl(keys[0])) == _GENERATOR and jax.config.read("jax_threefry_partitionable")
     return AVAILABLE and default and n > 0 and k <= _MOST_EXPERTS
 
 
@@ -87,7 +87,7 @@ def _on_cpu(logits: Array, assignment: Array, *rest: Array, how: _How) -> list[A
     shapes = _shapes(logits, assignment, how)
     call = jax.ffi.ffi_call(target, [jax.ShapeDtypeStruct(shape, logits.dtype) for shape in shapes])
     target_error = np.float64(0 if how.target_error is None else how.target_error)
-    return call(logits, assignment, *rest, target_error=target_error)
+    return list(call(logits, assignment, *rest, target_error=target_error))
 
 
 def _in_jax(

@@ -111,7 +111,8 @@ def matching_log_prob(
     else:
         with jax.ensure_compile_time_eval():  # constants of a program, rather than a good part of it
             keys = keys_for(jax.random.key(0), num_draws)
-    compiled = suits(*logits.shape[-2:], keys)
+    n, k = logits.shape[-2:]
+    compiled = suits(n, k, keys)
     return _estimate(logits, assignment, jnp.asarray(capacity), present, keys, target_error, compiled)
 
 
