@@ -196,7 +196,7 @@ bool Passes(int64_t number) {
 }  // namespace gumbel_moe
 
 int main(int argc, char** argv) {
-  const int64_t problems = argc > 1 ? std::atoll(argv[1]) : 4000;
+  const int64_t problems = argc > 1 ? std::atoll(argv[1]) : 400;
   const int64_t first = argc > 2 ? std::atoll(argv[2]) : 0;
   for (int64_t number = first; number < first + problems; ++number) {
     if (gumbel_moe::Passes(number)) continue;

@@ -60,7 +60,9 @@ def matching_log_prob(
     it jumps, by about its standard error and for permutations by several, where another way to draw the price vectors
     becomes the better one. So finite differences across such a place say nothing of the gradient, and a line search
     should not ask for more precision than that; more `num_draws` make the jumps smaller. Works under `jit`, `vmap` and
-    `grad`; memory is `O(num_draws + n k + k^3)` for each assignment.
+    `grad`; memory is `O(num_draws + n k + k^3)` for each assignment. On a CPU it is one compiled call, and compiles at
+    once; elsewhere, or where that could not be built, a program takes ten seconds and more to compile for every shape,
+    and so do second derivatives.
 
     **Arguments:**
 
@@ -71,8 +73,8 @@ def matching_log_prob(
       anything. By default all take part.
     - `num_draws`: price vectors to draw, rounded up to a multiple of 32. For `k <= 3` it has no effect.
     - `target_error`: stop drawing as soon as the standard error, in nats, is at most this; `num_draws` is the limit.
-      Every assignment then draws at least 32. Under `vmap` all draws are made, and those beyond the target are
-      dropped.
+      Every assignment then draws at least 32. Under `vmap`, elsewhere than on a CPU, all draws are made, and those
+      beyond the target are dropped.
     - `key`: JAX key of the price vectors; by default a fixed one, so that differences between two assignments, or two
       nearby logits, have common random numbers.
 

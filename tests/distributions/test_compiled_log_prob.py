@@ -1,10 +1,10 @@
 """The log-probability of assignments as a CPU computes it, compiled, against the same in JAX.
 
 Both take the same draws and, but for rounding, the same steps, so that with two and three experts they agree to
-rounding. With more, they draw along eigenvectors, of which either sign is right: here the JAX implementation takes the sign that
-the compiled one takes. In double precision they then agree to far less than their errors, where both let the same
-proposal win and stop at the same step; Newton's method stops where the promised gain is below 1e-5, and two ends of it
-that differ by that make estimates that differ by a millionth of their errors.
+rounding. With more, they draw along eigenvectors, of which either sign is right: here the JAX implementation takes the
+sign that the compiled one takes. In double precision they then agree to far less than their errors, where both let the
+same proposal win and stop at the same step. Newton's method stops where the promised gain is below 1e-5, and two ends
+of it that differ by that make estimates that differ by a millionth of their errors.
 """
 
 from functools import partial
