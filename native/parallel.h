@@ -5,6 +5,7 @@
 #ifndef GUMBEL_MOE_PARALLEL_H_
 #define GUMBEL_MOE_PARALLEL_H_
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 namespace gumbel_moe {
 
