@@ -10,14 +10,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._arrays import as_array
-from gumbel_moe._batch import over_leading_axes
 from gumbel_moe._checks import check_capacity, check_logits, check_positive, check_positive_int, check_room
 from gumbel_moe._keys import check_key
-from gumbel_moe.distributions._price_integral import by_quadrature, by_sampling, keys_for, price_problem
+from gumbel_moe.distributions._compiled_log_prob import compiled_estimates, suits
+from gumbel_moe.distributions._log_prob_in_jax import estimate_many
+from gumbel_moe.distributions._price_integral import keys_for
 
 DEFAULT_DRAWS = 512
-_BY_QUADRATURE = 3  # experts
-_LANES = 64  # assignments of a batch at a time
 
 
 class Estimate(NamedTuple):
@@ -61,7 +60,9 @@ def matching_log_prob(
     it jumps, by about its standard error and for permutations by several, where another way to draw the price vectors
     becomes the better one. So finite differences across such a place say nothing of the gradient, and a line search
     should not ask for more precision than that; more `num_draws` make the jumps smaller. Works under `jit`, `vmap` and
-    `grad`; memory is `O(num_draws + n k + k^3)` for each assignment.
+    `grad`; memory is `O(num_draws + n k + k^3)` for each assignment. On a CPU it is one compiled call, and compiles at
+    once; elsewhere, or where that could not be built, a program takes ten seconds and more to compile for every shape,
+    and so do second derivatives.
 
     **Arguments:**
 
@@ -72,8 +73,8 @@ def matching_log_prob(
       anything. By default all take part.
     - `num_draws`: price vectors to draw, rounded up to a multiple of 32. For `k <= 3` it has no effect.
     - `target_error`: stop drawing as soon as the standard error, in nats, is at most this; `num_draws` is the limit.
-      Every assignment then draws at least 32. Under `vmap` all draws are made, and those beyond the target are
-      dropped.
+      Every assignment then draws at least 32. Under `vmap`, elsewhere than on a CPU, all draws are made, and those
+      beyond the target are dropped.
     - `key`: JAX key of the price vectors; by default a fixed one, so that differences between two assignments, or two
       nearby logits, have common random numbers.
 
@@ -112,10 +113,12 @@ def matching_log_prob(
     else:
         with jax.ensure_compile_time_eval():  # constants of a program, rather than a good part of it
             keys = keys_for(jax.random.key(0), num_draws)
-    return _estimate(logits, assignment, jnp.asarray(capacity), present, keys, target_error)
+    n, k = logits.shape[-2:]
+    compiled = suits(n, k, keys)
+    return _estimate(logits, assignment, jnp.asarray(capacity), present, keys, target_error, compiled)
 
 
-@partial(jax.jit, static_argnames=("target_error",))
+@partial(jax.jit, static_argnames=("target_error", "compiled"))
 def _estimate(
     logits: Array,
     assignment: Array,
@@ -123,50 +126,26 @@ def _estimate(
     present: Array | None,
     keys: tuple[Array, Array],
     target_error: float | None,
+    compiled: bool,
 ) -> Estimate:
-    batch = jnp.broadcast_shapes(logits.shape[:-2], assignment.shape[:-1])
-    n, k = logits.shape[-2:]
+    shape = jnp.broadcast_shapes(logits.shape[:-2], assignment.shape[:-1])
+    n = logits.shape[-2]
+    present = jnp.ones((1, n), bool) if present is None else present
     problems = (
-        jnp.broadcast_to(logits, (*batch, n, k)),
-        jnp.broadcast_to(assignment.astype(jnp.int32), (*batch, n)),
-        jnp.broadcast_to(True if present is None else present, (*batch, n)),
+        _flat(logits, shape, 2),
+        jnp.broadcast_to(assignment.astype(jnp.int32), (*shape, n)).reshape(math.prod(shape), n),
+        _flat(present, shape, 1),
+        capacity[None],
+        jax.tree.map(lambda leaf: leaf[None], keys),
     )
-
-    def one(logits: Array, assignment: Array, present: Array) -> Estimate:
-        # By default accelerators keep 10 or 7 bits of a float32 factor, which costs thousandths of a nat.
-        with jax.default_matmul_precision("highest"):
-            return _estimate_one(logits, assignment, present, capacity, keys, target_error)
-
-    if math.prod(batch) <= _LANES:
-        return over_leading_axes(one, (2, 1, 1), *problems)
-    flat = [x.reshape(-1, *x.shape[len(batch) :]) for x in problems]
-    estimate = jax.lax.map(lambda problem: one(*problem), flat, batch_size=_LANES)
-    return jax.tree.map(lambda x: x.reshape(batch), estimate)
+    estimates = compiled_estimates if compiled else estimate_many
+    value, error = estimates(*problems, target_error)
+    return Estimate(value.reshape(shape), error.reshape(shape))
 
 
-def _estimate_one(
-    logits: Array,
-    assignment: Array,
-    present: Array,
-    capacity: Array,
-    keys: tuple[Array, Array],
-    target_error: float | None,
-) -> Estimate:
-    n, k = logits.shape
-    if n == 0:
-        return Estimate(jnp.zeros((), logits.dtype), jnp.zeros((), logits.dtype))
-    sound = jnp.all(logits < jnp.inf) & jnp.all(jnp.any(logits > -jnp.inf, axis=1))
-    problem = price_problem(jnp.where(sound, logits, 0), assignment, capacity, present)
-    if k == 1:
-        value, error = jnp.zeros((), logits.dtype), jnp.zeros((), logits.dtype)
-    elif k <= _BY_QUADRATURE:
-        value, error = by_quadrature(problem)
-    else:
-        value, error = by_sampling(problem, keys, target_error)
-    # Each log-probability is a rounded difference, and equal ones are rounded alike; 1e-8 is what the tests vouch for.
-    rounding = jnp.finfo(logits.dtype).eps * (1 + jnp.abs(jax.lax.stop_gradient(value))) + 1e-8
-    error = jnp.sqrt(error**2 + rounding**2)
-    return Estimate(
-        jnp.where(sound, jnp.where(problem.possible, value, -jnp.inf), jnp.nan),
-        jnp.where(sound, jnp.where(problem.possible, error, 0), jnp.nan),
-    )
+def _flat(x: Array, shape: tuple[int, ...], rank: int) -> Array:
+    """The last `rank` axes alone, if there is one for all problems of the batch; otherwise as many as problems."""
+    core = x.shape[x.ndim - rank :]
+    if math.prod(x.shape[: x.ndim - rank]) == 1:
+        return x.reshape(1, *core)
+    return jnp.broadcast_to(x, (*shape, *core)).reshape(math.prod(shape), *core)

@@ -3,7 +3,7 @@
 // .ci/run compiles and runs it.
 //
 // Half of the problems are in float32, half in float64. It ends with status 1 at the first wrong answer, which it
-// prints with the number that makes it again: `./fuzz 1 NUMBER`.
+// prints with the number that makes it again: `./fuzz_matching 1 NUMBER`.
 
 #include <algorithm>
 #include <cmath>
