@@ -104,11 +104,12 @@ class StudentExperts:
 
     def update(self, state: LearnedState, routing: Routing, outputs: ArrayLike, x: ArrayLike) -> LearnedState:
         """The state after a step towards the outputs `(n, ...)`: no longer for the draw that made them."""
-        outputs, x = as_array("outputs", outputs), as_array("x", x)
-        if (rows := self._rows(x.shape[0])) is not None:
-            routing, outputs, x = jax.tree.map(lambda a: a[rows], (routing, outputs, x))
-        state, x = jax.lax.stop_gradient((state, present_rows(routing, x)))
-        return self._step(state, routing, outputs, *jax.vjp(lambda params: self.apply(params, x), state.params))
+        learned = routing, as_array("outputs", outputs), as_array("x", x)
+        if (rows := self._rows(learned[2].shape[0])) is not None:
+            learned = jax.tree.map(lambda a: a[rows], learned)
+        routing, towards, inputs = learned
+        state, inputs = jax.lax.stop_gradient((state, present_rows(routing, inputs)))
+        return self._step(state, routing, towards, *jax.vjp(lambda params: self.apply(params, inputs), state.params))
 
     def loss(
         self,
