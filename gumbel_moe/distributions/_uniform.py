@@ -92,7 +92,7 @@ class UniformAssignment(AssignmentDistribution):
         """
         check_places(self.capacity)
         self._check_places()
-        if is_traced(self.capacity):
+        if strict and is_traced(self.capacity):  # else nothing is left to see, and within a mesh NumPyro fails at it
             super().validate_args(strict)
 
     @assignment_support
