@@ -132,7 +132,7 @@ class UniformAssignment(AssignmentDistribution):
         r"""$P(z_i = j) = c_j / S$, of shape `batch_shape + (n, k)`; 0 for datapoints that are left out."""
         places = jnp.asarray(self.capacity).astype(jnp.result_type(float))
         total = jnp.sum(places, axis=-1, keepdims=True)
-        share = jnp.where(total >= self._wanted()[..., None], places / total, jnp.nan)[..., None, :]
+        share = jnp.where(total >= self._wanted().astype(total.dtype)[..., None], places / total, jnp.nan)[..., None, :]
         probs = jnp.broadcast_to(share, (*self._shape(()), self.num_experts))
         return probs if self.present is None else jnp.where(self.present[..., None], probs, 0)
 
