@@ -33,7 +33,7 @@ def draw_experts(key: Array, capacity: Array, present: Array | None, shape: tupl
     marked = _distinct(places_key, places, number, n)
     so_far = jnp.sum(marked[..., None, :] < ends[..., None], axis=-1, dtype=jnp.int32)
     taken = jnp.where((number == wanted)[..., None], so_far, ends - so_far)  # by each expert and those before it
-    expert = jnp.sum(taken[..., None, :] <= jnp.arange(n)[:, None], axis=-1, dtype=jnp.int32)
+    expert = jnp.sum(taken[..., None, :] <= jnp.arange(n, dtype=jnp.int32)[:, None], axis=-1, dtype=jnp.int32)
 
     words = jax.random.bits(order_key, (2, *shape))  # two, as one has ties among some 10,000 datapoints
     *_, shuffled = jax.lax.sort((expert == k, words[0], words[1], expert), num_keys=3)

@@ -261,3 +261,13 @@ def test_values_of_arguments_without_validation():
     assert jnp.isneginf(d.log_prob(jnp.array([0, 0, 1, 1])))
     with pytest.raises(RuntimeError, match="Cannot validate arguments"):
         jax.jit(lambda c: UniformAssignment(4, c).validate_args(strict=True))(jnp.array([2, 2]))
+
+
+def test_programs_that_forbid_promotion(x64):
+    mask = jnp.array([True, True, False, True])
+    with jax.numpy_dtype_promotion("strict"):
+        d = UniformAssignment(4, (3, 4), mask=mask)
+        value = d.sample(jax.random.key(0))
+        found = d.log_prob(value), d.entropy(), d.marginal_probs()
+    assert value.dtype == jnp.int32
+    assert {x.dtype for x in found} == {jnp.dtype(jnp.float64 if x64 else jnp.float32)}
