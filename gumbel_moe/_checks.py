@@ -96,19 +96,27 @@ def check_entries(name: str, array: Array) -> None:
 
 
 def check_capacity(
-    capacity: ArrayLike, num_experts: int, *, look: bool = True, batch_shape: tuple[int, ...] = ()
+    capacity: ArrayLike, num_experts: int | None, *, look: bool = True, batch_shape: tuple[int, ...] = ()
 ) -> Array | np.ndarray:
     """`capacity` as `(num_experts,)` int32, positive where that can be seen: in NumPy unless it is traced.
 
     `look=False` leaves the entries to `check_places`. For a batch of problems there may be one for each: leading axes
-    that broadcast to `batch_shape`, and are kept.
+    that broadcast to `batch_shape`, and are kept. Where `num_experts` is None, `capacity` itself says how many experts
+    and problems there are, and an int is refused.
     """
-    allowed = f"capacity must be an int or ({num_experts},) ints"
-    *leading, size = np.shape(capacity) or (num_experts,)
-    if size != num_experts or not _broadcasts(leading, batch_shape):
+    if num_experts is None:
+        allowed = "capacity must be (..., k) ints, one for every expert"
+        *batch, k = np.shape(capacity) or (0,)
+        batch_shape = tuple(batch)
+        if k == 0:
+            raise ValueError(f"{allowed}, which says how many experts there are, got shape {np.shape(capacity)}")
+    else:
+        allowed, k = f"capacity must be an int or ({num_experts},) ints", num_experts
+    *leading, size = np.shape(capacity) or (k,)
+    if size != k or not _broadcasts(leading, batch_shape):
         batched = f", for a batch of shape {batch_shape} with leading axes to match" if batch_shape else ""
         raise ValueError(f"{allowed}{batched}, got shape {np.shape(capacity)}")
-    shape = (*leading, num_experts)
+    shape = (*leading, k)
     limits = np.iinfo(np.int32)
     if is_traced(capacity):
         traced = jnp.asarray(capacity)
@@ -161,6 +169,17 @@ def check_positive_int(name: str, value: Any) -> int:
         raise ValueError(f"{name} must be a positive int, got {value!r}") from None
     if number < 1:
         raise ValueError(f"{name} must be a positive int, got {number}")
+    return number
+
+
+def check_number(name: str, value: Any) -> int:
+    """`value` as a Python int of at least 0."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise ValueError(f"{name} must be an int of at least 0, got {value!r}")
     return number
 
 

@@ -13,7 +13,7 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int
 
-from gumbel_moe.distributions import GumbelMatching
+from gumbel_moe.distributions import UniformAssignment
 from models.data import RESPONSES, Wines
 
 
@@ -39,10 +39,9 @@ def labelled_only(wines: Wines) -> Lines:
 
 
 def balanced(wines: Wines) -> None:
-    """Known sizes: all ways to divide the wines are equally probable, a `GumbelMatching` of equal logits."""
+    """Known sizes: all ways to divide the wines are equally probable."""
     lines = labelled_only(wines)
-    prior = GumbelMatching(jnp.zeros((len(wines.x), len(wines.sizes))), wines.sizes)
-    z = jnp.asarray(numpyro.sample("z", prior))
+    z = jnp.asarray(numpyro.sample("z", UniformAssignment(len(wines.x), wines.sizes)))
     with numpyro.plate("wine", len(wines.x)):
         numpyro.sample("y", predicted(lines, z, wines.x), obs=wines.y)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gumbel_moe.diagnostics import assignment_report, check_unbiased, compare_variance, routing_report
-from gumbel_moe.distributions import Estimate, GumbelMatching, SkipAssignment
+from gumbel_moe.distributions import Estimate, GumbelMatching, SkipAssignment, UniformAssignment
 from gumbel_moe.matching import solve_matching
 from gumbel_moe.routing import IndependentRouter, as_one_batch
 from tests.routing.routers import ALL, KEY, logits
@@ -45,6 +45,7 @@ def test_routers_and_their_records(way):
 DISTRIBUTIONS = {
     "masked": GumbelMatching(LOGITS, 3, mask=jnp.arange(8) < 7),
     "masked skip": SkipAssignment(LOGITS, 3, mask=jnp.arange(8) < 7),
+    "masked uniform": UniformAssignment(8, (3, 3, 3), mask=jnp.arange(8) < 7),
     "batched capacity": GumbelMatching(jnp.stack([LOGITS] * 2), jnp.array([[3, 3, 3], [4, 3, 2]])),
 }
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gumbel_moe.distributions import GumbelMatching, SkipAssignment, matching_log_prob
+from gumbel_moe.distributions import GumbelMatching, SkipAssignment, UniformAssignment, matching_log_prob
 from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, SkipRouter
 
 LOGITS = jnp.array([[0.0, 0.5], [1.0, 0.0], [0.2, 0.0], [0.0, 0.0]])
@@ -13,6 +13,7 @@ VALUE = np.array([0, 0, 1, 1])
 DRAWS = {
     "SkipAssignment": lambda key: SkipAssignment(LOGITS, 2).sample(key, (3,)),
     "GumbelMatching": lambda key: GumbelMatching(LOGITS, 2).sample(key, (3,)),
+    "UniformAssignment": lambda key: UniformAssignment(4, (3, 5)).sample(key, (3,)),
     "conditionals": lambda key: GumbelMatching(LOGITS, 2).sample_with_conditionals(key)[1],
     "independent": lambda key: IndependentRouter()(key, LOGITS).expert,
     "skip": lambda key: SkipRouter(2)(key, LOGITS).expert,

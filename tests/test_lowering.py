@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
 from gumbel_moe import distributions, estimators, matching, routing
-from gumbel_moe.distributions import GumbelMatching, SkipAssignment
+from gumbel_moe.distributions import GumbelMatching, SkipAssignment, UniformAssignment
 from gumbel_moe.matching import _compiled
 
 # What XLA itself, or JAX's plugin for it, brings to a GPU and to a TPU.
@@ -23,6 +23,7 @@ KEY = jax.random.key(0)
 LOGITS = jnp.arange(N * K, dtype=jnp.float32).reshape(N, K)
 VALUE = jnp.array([0, 1, 2, 0])
 TOKENS = jnp.ones((N, 3))
+CAPACITY = jnp.array([2, 3, 1])
 SWITCH = routing.SwitchRouter(2)
 
 
@@ -69,6 +70,9 @@ PROGRAMS = {
     "GumbelMatching.marginal_probs": (lambda a, key: GumbelMatching(a, 2).marginal_probs(key, 2), LOGITS, KEY),
     "SkipAssignment.sample": (lambda a, key: SkipAssignment(a, 2).sample(key), LOGITS, KEY),
     "SkipAssignment.log_prob": (lambda a, z: SkipAssignment(a, 2).log_prob(z), LOGITS, VALUE),
+    "UniformAssignment.sample": (lambda c, key: UniformAssignment(N, c).sample(key), CAPACITY, KEY),
+    "UniformAssignment.log_prob": (lambda c, z: UniformAssignment(N, c).log_prob(z), CAPACITY, VALUE),
+    "UniformAssignment.entropy": (lambda c: UniformAssignment(N, c).entropy(), CAPACITY),
     "matching_log_prob": (
         lambda a, z: jax.grad(lambda a: distributions.matching_log_prob(a, z, 2).value)(a),
         LOGITS,

@@ -9,8 +9,8 @@ PUBLIC = {
         Matching exchange_distances solve_matching
     """,
     "distributions": """
-        Estimate GumbelMatching SkipAssignment enumerate_assignments matching_log_prob
-        outcome_probabilities
+        Estimate GumbelMatching SkipAssignment UniformAssignment enumerate_assignments
+        matching_log_prob outcome_probabilities
     """,
     "mcmc": """
         swap_and_move without_prior

@@ -4,11 +4,13 @@ from gumbel_moe.distributions._enumeration import enumerate_assignments, outcome
 from gumbel_moe.distributions._gumbel_matching import GumbelMatching
 from gumbel_moe.distributions._matching_log_prob import Estimate, matching_log_prob
 from gumbel_moe.distributions._skip import SkipAssignment
+from gumbel_moe.distributions._uniform import UniformAssignment
 
 __all__ = [
     "Estimate",
     "GumbelMatching",
     "SkipAssignment",
+    "UniformAssignment",
     "enumerate_assignments",
     "matching_log_prob",
     "outcome_probabilities",

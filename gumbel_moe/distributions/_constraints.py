@@ -155,7 +155,7 @@ class _FixedSkippedAssignment(_Fixed, _SkippedAssignment):
 
 
 def balanced_assignment(capacity: Any, present: Array | None = None) -> Constraint:
-    """The support of Gumbel-Matching for capacities `(..., k)`."""
+    """The support of Gumbel-Matching, and of the uniform assignment, for capacities `(..., k)`."""
     return _support(_BalancedAssignment, _FixedBalancedAssignment, capacity, present)
 
 

@@ -17,7 +17,7 @@ from gumbel_moe._checks import check_draws, check_positive, check_positive_int, 
 from gumbel_moe._experts import at_expert
 from gumbel_moe._logits import without_constants
 from gumbel_moe._varying import vary_like
-from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_site_key
+from gumbel_moe.distributions._base import LogitsAssignment, assignment_support, check_site_key
 from gumbel_moe.distributions._capacities import with_capacity
 from gumbel_moe.distributions._constraints import balanced_assignment
 from gumbel_moe.distributions._gumbel_noise import gumbel_noise
@@ -27,7 +27,7 @@ from gumbel_moe.matching._exchange import match_and_distances
 from gumbel_moe.matching._solve import check_solved
 
 
-class GumbelMatching(AssignmentDistribution):
+class GumbelMatching(LogitsAssignment):
     r"""The best capacitated assignment of randomly perturbed logits.
 
     With i.i.d. standard Gumbel noise $G$ and $s = a + G$,

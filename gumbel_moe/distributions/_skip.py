@@ -15,11 +15,11 @@ from gumbel_moe._batch import over_leading_axes
 from gumbel_moe._experts import at_expert, count
 from gumbel_moe._logits import centred
 from gumbel_moe._surplus import keep_first, surplus_weights
-from gumbel_moe.distributions._base import AssignmentDistribution, assignment_support, check_site_key
+from gumbel_moe.distributions._base import LogitsAssignment, assignment_support, check_site_key
 from gumbel_moe.distributions._constraints import is_skipped, skipped_assignment
 
 
-class SkipAssignment(AssignmentDistribution):
+class SkipAssignment(LogitsAssignment):
     r"""Independent draws with a random surplus skipped.
 
     Every datapoint draws an expert, $z_i \sim \mathrm{Categorical}(p_i)$ with $p_i = \mathrm{softmax}(a_i)$. Of the

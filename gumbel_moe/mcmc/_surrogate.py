@@ -6,16 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.special import gammaln
 from numpyro.distributions.util import scale_and_mask
 from numpyro.handlers import block, substitute, trace
 from numpyro.ops.provenance import eval_provenance
 
-from gumbel_moe._varying import vary_like
 from gumbel_moe.distributions import SkipAssignment
 from gumbel_moe.mcmc._assignment_site import assignment_prior
-
-_PRICE_STEPS = 30
+from gumbel_moe.mcmc._prior_terms import prior_terms
 
 
 class Surrogate(NamedTuple):
@@ -46,7 +43,7 @@ def surrogate(model: Callable[[], Any], site: str, fixed: dict[str, Any], value:
             f"site {site!r} has a mask, which swap_and_move does not support: "
             "draw the assignment of the datapoints that take part alone"
         )
-    n, k = prior.logits.shape
+    n, k = prior.num_datapoints, prior.num_experts
     skips = isinstance(prior, SkipAssignment)
     codes = jnp.arange(2 * k if skips else k, dtype=jnp.int32)
 
@@ -56,18 +53,9 @@ def surrogate(model: Callable[[], Any], site: str, fixed: dict[str, Any], value:
         return sum((_per_datapoint(s, n) for name, s in sites.items() if name != site), jnp.zeros(n))
 
     likelihood = jax.vmap(of_all, out_axes=1)(codes)
-    log_prob = jax.nn.log_softmax(prior.logits, axis=1)
-    capacity = jnp.asarray(prior.capacity)
-    if skips:
-        log_prob = jnp.concatenate([log_prob, log_prob], axis=1)
-        number = jnp.arange(n + 1, dtype=log_prob.dtype)
-        kept = jnp.minimum(number, capacity[:, None])
-        loads = gammaln(kept + 1) + gammaln(number - kept + 1) - gammaln(number + 1)
-    else:
-        log_prob = log_prob - _clearing_prices(log_prob, capacity)
-        loads = jnp.zeros((k, n + 1), log_prob.dtype)
-    uniform = ~jnp.array(skips) & (jnp.sum(capacity) == n) & _is_separable(prior.logits)
-    return Surrogate(jax.lax.stop_gradient(likelihood + log_prob), loads, capacity, skips, uniform)
+    terms = prior_terms(prior)
+    table = jax.lax.stop_gradient(likelihood + terms.table)
+    return Surrogate(table, terms.loads, jnp.asarray(prior.capacity), skips, terms.uniform)
 
 
 def encode(value: Array, num_experts: int) -> Array:
@@ -115,28 +103,3 @@ def _per_datapoint(site: Any, n: int) -> Array:
     log_prob = _log_prob(site)
     axis = _axis(site, log_prob, n)
     return jnp.zeros(n) if axis is None else jnp.sum(jnp.moveaxis(log_prob, axis, -1).reshape(-1, n), axis=0)
-
-
-def _is_separable(logits: Array) -> Array:
-    """Whether logits are `row[i] + column[j]`, up to rounding: then no full matching is more probable than another."""
-    rows, columns = (jnp.mean(logits, axis=axis, keepdims=True) for axis in (1, 0))
-    rest = logits - rows - columns + jnp.mean(logits)
-    return jnp.max(jnp.abs(rest)) <= 4 * jnp.finfo(logits.dtype).eps * (1 + jnp.max(jnp.abs(logits)))
-
-
-def _clearing_prices(log_prob: Array, capacity: Array) -> Array:
-    """Prices at which independent choices fill the places on average; at least 0 where there are more places.
-
-    At these prices the integrand of a matching's probability has its mode, but for a determinant that changes little
-    from one assignment to the next: so the probability is about that of independent choices.
-    """
-    n = log_prob.shape[0]
-    tight = jnp.sum(capacity) == n
-    places = jnp.log(capacity.astype(log_prob.dtype))
-
-    def step(_: int, prices: Array) -> Array:
-        demand = jax.nn.logsumexp(jax.nn.log_softmax(log_prob - prices, axis=1), axis=0)
-        prices = prices + demand - places
-        return jnp.where(tight, prices, jnp.maximum(prices, 0))
-
-    return jax.lax.fori_loop(0, _PRICE_STEPS, step, vary_like((log_prob, places), jnp.zeros_like(places)))

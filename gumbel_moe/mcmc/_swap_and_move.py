@@ -38,8 +38,9 @@ def swap_and_move(
 
     where $\pi$ is the model's own density (the surrogate transition method): the conditional distribution of the site
     is left invariant exactly, and the model is evaluated once a round. The table $T$ holds each datapoint's terms
-    under each expert, read off the model, and the prior: for a `SkipAssignment` exactly, for a `GumbelMatching` at the
-    prices that clear the market, which neglects how a determinant varies from one assignment to another.
+    under each expert, read off the model, and with the loads' terms $L$ the prior: for a `SkipAssignment` or a
+    `UniformAssignment` exactly, for a `GumbelMatching` at the prices that clear the market, which neglects how a
+    determinant varies from one assignment to another.
 
     A term is read off if its log-density has an axis for the `n` datapoints, a plate of size `n` or the last axis; put
     other observations in a plate of their own. Where a term has none, a sum over all for instance, the surrogate misses
@@ -50,7 +51,8 @@ def swap_and_move(
     **Arguments:**
 
     - `model`: the NumPyro model; `model_args`, `model_kwargs`: what it is run with. Give the same to `MCMC.run`.
-    - `site`: the name of a [`GumbelMatching`][gumbel_moe.distributions.GumbelMatching] or
+    - `site`: the name of a [`UniformAssignment`][gumbel_moe.distributions.UniformAssignment],
+      [`GumbelMatching`][gumbel_moe.distributions.GumbelMatching] or
       [`SkipAssignment`][gumbel_moe.distributions.SkipAssignment] site with an empty batch shape.
     - `num_steps`: swaps and moves in a round; None means `n`, or 1 if the model has a term that the table misses.
     - `num_rounds`: rounds in an update; None means 1, or `n` if the model has such a term and `num_steps` is None.
@@ -62,20 +64,21 @@ def swap_and_move(
     that the model does not draw, that has a batch shape or a `mask`, and for another latent site without a value, as
     one that NumPyro enumerates; `TypeError` for a site of another distribution.
 
-    Where all assignments are equally probable a priori (a `GumbelMatching` without free places whose logits are the sum
-    of a term of the datapoint and one of the expert), its log-probability, a constant, is not computed. With more than
-    three experts the log-probability of a Gumbel-Matching is itself estimated, with fixed
-    random numbers: the chain then leaves that estimate invariant, whose error `log_prob_with_error` reports.
+    Where all assignments are equally probable a priori (without free places, a `UniformAssignment`, or a
+    `GumbelMatching` whose logits are the sum of a term of the datapoint and one of the expert), their log-probability,
+    a constant, is not computed. With more than three experts the log-probability of a Gumbel-Matching is itself
+    estimated, with fixed random numbers: the chain then leaves that estimate invariant, whose error
+    `log_prob_with_error` reports.
 
     ```python
     >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
     >>> from numpyro.infer import MCMC, NUTS, HMCGibbs
-    >>> from gumbel_moe.distributions import GumbelMatching
+    >>> from gumbel_moe.distributions import UniformAssignment
     >>> from gumbel_moe.mcmc import swap_and_move
     >>> y = jnp.array([-2.1, 1.9, -1.9, 2.1])
     >>> def model():
     ...     gap = numpyro.sample("gap", dist.HalfNormal(3.0))
-    ...     z = numpyro.sample("z", GumbelMatching(jnp.zeros((4, 2)), capacity=2))
+    ...     z = numpyro.sample("z", UniformAssignment(4, capacity=(2, 2)))
     ...     with numpyro.plate("data", 4):
     ...         numpyro.sample("y", dist.Normal(gap * (z - 0.5), 0.5), obs=y)
     >>> kernel = HMCGibbs(NUTS(model), gibbs_fn=swap_and_move(model, "z"), gibbs_sites=["z"])

@@ -10,15 +10,17 @@ from numpyro.handlers import block, seed, substitute, trace
 from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
+from gumbel_moe.distributions import UniformAssignment
 from gumbel_moe.mcmc._assignment_site import assignment_prior
 
 
 def without_prior(model: Callable, site: str) -> Callable:
     """The model without the log-probability of an assignment site, for the gradient-based part of a Gibbs sampler.
 
-    Given the assignment, its own log-probability is a constant for all other sites, as long as its logits depend on
-    none of them; NUTS would compute it anew in every leapfrog step, and for a `GumbelMatching` it may cost more than
-    all the rest. The site is still drawn from its prior at the start.
+    Given the assignment, its own log-probability is a constant for all other sites, as long as its logits (the
+    capacities of a `UniformAssignment`, which has none) depend on none of them; NUTS would compute it anew in every
+    leapfrog step, and for a `GumbelMatching` it may cost more than all the rest. The site is still drawn from its prior
+    at the start.
 
     **Arguments:**
 
@@ -27,8 +29,8 @@ def without_prior(model: Callable, site: str) -> Callable:
 
     **Returns:** a model with the same arguments, for `NUTS` or `HMC`. Give `swap_and_move` the model itself.
 
-    **Raises:** `ValueError`, when it is first run, if the model does not draw the site or the site's logits depend on
-    another latent site; `TypeError` for a site of another distribution.
+    **Raises:** `ValueError`, when it is first run, if the model does not draw the site or the site's logits, or
+    those capacities, depend on another latent site; `TypeError` for a site of another distribution.
 
     ```python
     >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
@@ -78,12 +80,15 @@ def _check_constant(model: Callable, site: str, args: tuple, kwargs: dict[str, A
         sites = trace(seeded).get_trace(*args, **kwargs)
         return {name: s["value"] for name, s in sites.items() if s["type"] == "sample" and not s["is_observed"]}
 
-    def logits(**values: Array) -> Array:
+    def parameter(**values: Array) -> dict[str, Any]:
         sites = trace(substitute(seeded, data=values)).get_trace(*args, **kwargs)
-        return assignment_prior(sites, site).logits
+        prior = assignment_prior(sites, site)
+        name = "capacity" if isinstance(prior, UniformAssignment) else "logits"
+        return {name: getattr(prior, name)}
 
     with block():  # what the model is run under here, a substitution of values for instance, is not asked about
         others = {name: value for name, value in jax.eval_shape(latents).items() if name != site}
-        sources = eval_provenance(logits, **others)
+        ((name, sources),) = eval_provenance(parameter, **others).items()
     if sources:
-        raise ValueError(f"the logits of site {site!r} depend on the latent sites {sorted(sources)}: keep its prior")
+        verb = "depends" if name == "capacity" else "depend"
+        raise ValueError(f"the {name} of site {site!r} {verb} on the latent sites {sorted(sources)}: keep its prior")

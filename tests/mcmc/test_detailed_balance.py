@@ -11,7 +11,7 @@ import pytest
 from numpyro.infer.util import log_density
 from scipy import stats
 
-from gumbel_moe.distributions import GumbelMatching, SkipAssignment, enumerate_assignments
+from gumbel_moe.distributions import GumbelMatching, SkipAssignment, UniformAssignment, enumerate_assignments
 from gumbel_moe.mcmc import swap_and_move
 from gumbel_moe.mcmc._steps import run_steps
 from gumbel_moe.mcmc._surrogate import decode, encode, surrogate
@@ -30,13 +30,23 @@ CASES = pytest.mark.parametrize(
         pytest.param(GumbelMatching, (3, 2), False, marks=pytest.mark.slow),
         (SkipAssignment, (1, 2), True),
         (SkipAssignment, (2, 3), False),
+        (UniformAssignment, (2, 2), True),
+        (UniformAssignment, (3, 2), False),
+        (UniformAssignment, (9, 2), True),
+        (UniformAssignment, (9, 2), False),
     ],
 )
 
 
+def make_prior(cls, capacity, logits=LOGITS):
+    if cls is UniformAssignment:
+        return cls(N, capacity, validate_args=False)
+    return cls(logits, capacity, validate_args=False)
+
+
 def make_model(cls, capacity, local):
     def model():
-        z = numpyro.sample("z", cls(LOGITS, capacity, validate_args=False))
+        z = numpyro.sample("z", make_prior(cls, capacity))
         loc = jnp.where(z >= 0, LOC[jnp.where(z < 0, -1 - z, z)], SKIPPED_LOC[jnp.where(z < 0, -1 - z, z)])
         with numpyro.plate("data", N):
             numpyro.sample("y", dist.Normal(loc, 1.0), obs=Y)
@@ -47,7 +57,7 @@ def make_model(cls, capacity, local):
 
 
 def enumerated(cls, capacity, model):
-    if cls is GumbelMatching:
+    if cls is not SkipAssignment:
         values = enumerate_assignments(N, capacity)
     else:
         values = jnp.array(list(itertools.product(range(-2, 2), repeat=N)), jnp.int32)
@@ -87,7 +97,7 @@ def p_values(counts, probs):
 def test_update_leaves_the_posterior_invariant_and_is_reversible(cls, capacity, local):
     model = make_model(cls, capacity, local)
     values, probs = enumerated(cls, capacity, model)
-    gibbs_fn = swap_and_move(model, "z", num_steps=2 if cls is GumbelMatching and not local else None)
+    gibbs_fn = swap_and_move(model, "z", num_steps=None if local or cls is SkipAssignment else 2)
     counts = flows(lambda key, z: gibbs_fn(key, {"z": z}, {})["z"], values, probs)
     stay, both_ways, moved = p_values(counts, probs)
     assert stay > FALSE_FAIL_RATE
@@ -109,12 +119,18 @@ def test_surrogate_alone_is_rejected():
     assert stay < FALSE_FAIL_RATE
 
 
-def test_surrogate_is_exact_for_skip_and_equal_logits():
+def test_surrogate_is_exact_for_skip_uniform_and_equal_logits():
     """The differences of the surrogate's log-density between outcomes are the model's own."""
-    for cls, logits, capacity in ((SkipAssignment, LOGITS, (1, 2)), (GumbelMatching, jnp.zeros((N, 2)), (2, 2))):
+    for cls, logits, capacity in (
+        (SkipAssignment, LOGITS, (1, 2)),
+        (GumbelMatching, jnp.zeros((N, 2)), (2, 2)),
+        (UniformAssignment, None, (2, 2)),
+        (UniformAssignment, None, (3, 2)),
+        (UniformAssignment, None, (9, 2)),
+    ):
 
         def model(cls=cls, logits=logits, capacity=capacity):
-            z = numpyro.sample("z", cls(logits, capacity, validate_args=False))
+            z = numpyro.sample("z", make_prior(cls, capacity, logits))
             with numpyro.plate("data", N):
                 numpyro.sample("y", dist.Normal(LOC[jnp.where(z < 0, 0, z)], 1.0), obs=Y)
 

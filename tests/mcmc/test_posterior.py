@@ -15,19 +15,30 @@ from numpyro.infer import HMC, MCMC, NUTS, SVI, DiscreteHMCGibbs, HMCGibbs, Mixe
 from numpyro.infer.autoguide import AutoNormal
 from numpyro.infer.util import log_density
 
-from gumbel_moe.distributions import GumbelMatching, SkipAssignment, enumerate_assignments, outcome_probabilities
+from gumbel_moe.distributions import (
+    GumbelMatching,
+    SkipAssignment,
+    UniformAssignment,
+    enumerate_assignments,
+    outcome_probabilities,
+)
 from gumbel_moe.mcmc import swap_and_move, without_prior
 
 N, K = 6, 3
 LOGITS = jax.random.normal(jax.random.key(3), (N, K))
 Y = jnp.array([-1.5, -1.0, 0.2, 0.4, 1.5, 2.5])
 NOISE, SPREAD = 1.0, 1.5
+Z = jnp.array([0, 0, 1, 1, 2, 2])
 
 
 def model(logits=LOGITS, cls=GumbelMatching, capacity=2):
     with numpyro.plate("experts", logits.shape[1]):
         loc = numpyro.sample("loc", dist.Normal(0, SPREAD))
-    z = numpyro.sample("z", cls(logits, capacity, validate_args=False))
+    if cls is UniformAssignment:
+        prior = cls(N, (capacity,) * logits.shape[1], validate_args=False)
+    else:
+        prior = cls(logits, capacity, validate_args=False)
+    z = numpyro.sample("z", prior)
     with numpyro.plate("data", N):
         numpyro.sample("y", dist.Normal(loc[jnp.where(z < 0, -1 - z, z)], NOISE), obs=Y)
 
@@ -84,7 +95,7 @@ def test_posterior(prior):
     assert (table["ess_bulk"].dropna() > 0.05 * draws * chains).all()
 
 
-@pytest.mark.parametrize("cls", [GumbelMatching, SkipAssignment])
+@pytest.mark.parametrize("cls", [GumbelMatching, SkipAssignment, UniformAssignment])
 def test_samplers_of_single_discrete_sites_are_refused(cls):
     """They would need the support of each datapoint by itself; none of them may run without moving."""
     for kernel in (DiscreteHMCGibbs(NUTS(model)), DiscreteHMCGibbs(NUTS(model), modified=True), MixedHMC(HMC(model))):
@@ -119,7 +130,9 @@ def test_bad_arguments():
         swap_and_move(model, "a")(jax.random.key(0), {"z": z}, loc)
     with pytest.raises(ValueError, match=r"site 'a' is not drawn by the model; it draws \['loc', 'z'\]"):
         swap_and_move(model, "a")(jax.random.key(0), {"a": z, "z": z}, loc)
-    with pytest.raises(TypeError, match="site 'loc' must be a GumbelMatching or a SkipAssignment, got Normal"):
+    with pytest.raises(
+        TypeError, match="site 'loc' must be a GumbelMatching, SkipAssignment or UniformAssignment, got Normal"
+    ):
         swap_and_move(model, "loc")(jax.random.key(0), {"loc": jnp.zeros(K)}, {"z": z})
 
     def batch():
@@ -151,3 +164,17 @@ def test_without_prior_refuses_logits_that_depend_on_other_sites():
         handlers.seed(without_prior(dependent, "z"), 0)()
     with pytest.raises(TypeError, match="site 'slope' must be a GumbelMatching"):
         handlers.seed(without_prior(dependent, "slope"), 0)()
+
+
+def test_without_prior_refuses_capacities_of_a_uniform_assignment_that_depend_on_other_sites():
+    def sizes_unknown():
+        first = numpyro.sample("first", dist.Binomial(N, 0.5))
+        numpyro.sample("z", UniformAssignment(N, jnp.stack([first + 1, N + 1 - first]).astype(int)))
+
+    with pytest.raises(
+        ValueError, match=r"capacity of site 'z' depends on the latent sites \['first'\]: keep its prior"
+    ):
+        handlers.seed(without_prior(sizes_unknown, "z"), 0)()
+    rest, _ = log_density(without_prior(model, "z"), (LOGITS, UniformAssignment), {}, {"loc": jnp.zeros(K), "z": Z})
+    whole, _ = log_density(model, (LOGITS, UniformAssignment), {}, {"loc": jnp.zeros(K), "z": Z})
+    np.testing.assert_allclose(whole - rest, -np.log(90), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""The grid of the conformance tests: both distributions, every batch shape, number of experts and kind of capacity.
+"""The grid of the conformance tests: all distributions, every batch shape, number of experts and kind of capacity.
 
 Compiling is what takes time, and it depends on the batch shape and the number of experts alone: a capacity is data. So
 all files share one batch of problems, and run GumbelMatching on a cover of the grid; the marker `slow` has it all.
@@ -11,14 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gumbel_moe.distributions import GumbelMatching, SkipAssignment
+from gumbel_moe.distributions import GumbelMatching, SkipAssignment, UniformAssignment
 
-CLASSES = [SkipAssignment, GumbelMatching]
+CLASSES = [SkipAssignment, GumbelMatching]  # what has logits
+ALL_CLASSES = [*CLASSES, UniformAssignment]
 BOTH = pytest.mark.parametrize("cls", CLASSES)
+ALL = pytest.mark.parametrize("cls", ALL_CLASSES)
 # Where another compilation of GumbelMatching.log_prob would show what others show already.
-BOTH_ONE_SLOW = pytest.mark.parametrize(
-    "cls", [SkipAssignment, pytest.param(GumbelMatching, marks=pytest.mark.slow, id="GumbelMatching")]
-)
+ONE_SLOW = [SkipAssignment, pytest.param(GumbelMatching, marks=pytest.mark.slow, id="GumbelMatching")]
+BOTH_ONE_SLOW = pytest.mark.parametrize("cls", ONE_SLOW)
+ALL_ONE_SLOW = pytest.mark.parametrize("cls", [*ONE_SLOW, UniformAssignment])
 BATCH_SHAPES = [(), (3,), (2, 3)]
 NUM_EXPERTS = [1, 2, 3, 5]
 CAPACITIES = ["int", "int with free places", "vector", "vector with free places"]
@@ -49,12 +51,21 @@ def capacity_of(kind, k):
     return np.array([*uneven[:-1], uneven[-1] + free])
 
 
+def made(cls, logits, capacity, **options):
+    """The distribution of a class for such logits; of one without logits, as many problems of that size."""
+    if cls is not UniformAssignment:
+        return cls(logits, capacity, **options)
+    *batch_shape, n, k = np.shape(logits)
+    stack = jnp if isinstance(capacity, jax.Array) else np
+    return cls(n, stack.broadcast_to(stack.asarray(capacity), (*batch_shape, k)), **options)
+
+
 def problem(cls, batch_shape, k, kind):
     """The distribution of one point of the grid."""
     logits = np.random.default_rng(k).normal(size=(*batch_shape, num_datapoints(k), k))
-    return cls(logits.astype(np.float32), capacity_of(kind, k))
+    return made(cls, logits.astype(np.float32), capacity_of(kind, k))
 
 
 def shared(cls, capacity=2, **options):
     """The distribution whose compiled functions all files share."""
-    return cls(jnp.asarray(LOGITS), capacity, **options)
+    return made(cls, jnp.asarray(LOGITS), capacity, **options)

@@ -7,7 +7,7 @@ import numpyro
 import pytest
 
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment
-from tests.distributions.conformance.cases import BOTH, KEY, LOGITS, shared
+from tests.distributions.conformance.cases import ALL, BOTH, KEY, LOGITS, shared
 
 BAD = [
     (np.full((4, 2), np.nan, np.float32), 2, "logits must not contain NaN"),
@@ -51,7 +51,7 @@ def test_forms(cls, logits, capacity):
     np.testing.assert_array_equal(d.sample(KEY), cls(jnp.asarray(LOGITS[0]), 2).sample(KEY))
 
 
-@BOTH
+@ALL
 def test_keys_of_both_styles(cls):
     d = shared(cls)
     np.testing.assert_array_equal(d.sample(jax.random.PRNGKey(7)), d.sample(jax.random.key(7)))

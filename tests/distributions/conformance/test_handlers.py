@@ -9,7 +9,7 @@ import pytest
 from numpyro import handlers
 from numpyro.infer.util import log_density
 
-from tests.distributions.conformance.cases import BOTH, KEY, LOGITS, VALUE, shared
+from tests.distributions.conformance.cases import ALL, KEY, LOGITS, VALUE, shared
 
 
 def model(cls, obs=None):
@@ -27,7 +27,7 @@ def run(cls, *wrap, **options):
     return handlers.trace(program).get_trace(cls, **options)
 
 
-@BOTH
+@ALL
 def test_seed_and_trace(cls):
     site = run(cls)["z"]
     assert (site["type"], site["is_observed"], site["value"].shape) == ("sample", False, (3, 4))
@@ -45,7 +45,7 @@ def test_seed_and_trace(cls):
     np.testing.assert_array_equal(observed["value"], VALUE)
 
 
-@BOTH
+@ALL
 def test_substitute_condition_and_do(cls):
     substituted = run(cls, lambda m: handlers.substitute(m, {"z": VALUE}))
     conditioned = run(cls, lambda m: handlers.condition(m, {"z": VALUE}))
@@ -63,7 +63,7 @@ def test_substitute_condition_and_do(cls):
     assert not released["z"]["is_observed"]
 
 
-@BOTH
+@ALL
 def test_replay_and_block(cls):
     first = run(cls)
     replayed = handlers.trace(handlers.replay(handlers.seed(model, jax.random.key(9)), first)).get_trace(cls)
@@ -72,7 +72,7 @@ def test_replay_and_block(cls):
     assert {"z", "y"} & set(run(cls, lambda m: handlers.block(m, expose=["z"]))) == {"z"}
 
 
-@BOTH
+@ALL
 def test_log_density(cls):
     """Of the site alone, and under `mask` and `scale`."""
     expected = np.asarray(shared(cls).log_prob(VALUE))
@@ -97,7 +97,7 @@ def test_log_density(cls):
         assert density(handlers.block(handlers.seed(program, KEY)), latent) == 0
 
 
-@BOTH
+@ALL
 def test_partly_observed(cls):
     """`obs_mask`: the observed rows stay, the others are a latent site of their own."""
     known = jnp.array([True, False, True])
@@ -114,7 +114,7 @@ def test_partly_observed(cls):
     assert density == pytest.approx(float(shared(cls).log_prob(VALUE).sum()), rel=1e-5)
 
 
-@BOTH
+@ALL
 def test_without_a_plate(cls):
     sites = handlers.trace(handlers.seed(lambda: numpyro.sample("z", shared(cls).to_event(1)), KEY)).get_trace()
     assert sites["z"]["value"].shape == (3, 4)

@@ -6,7 +6,7 @@ from numpyro import handlers
 from numpyro.infer.inspect import get_dependencies, get_model_relations
 from numpyro.util import format_shapes
 
-from tests.distributions.conformance.cases import BOTH, KEY, LOGITS, VALUE, shared
+from tests.distributions.conformance.cases import ALL, BOTH, KEY, LOGITS, VALUE, shared
 
 
 def model(cls, obs=None):
@@ -16,7 +16,7 @@ def model(cls, obs=None):
         numpyro.sample("y", dist.Normal(z.astype(LOGITS.dtype), 1.0).to_event(1), obs=obs)
 
 
-@BOTH
+@ALL
 def test_format_shapes(cls):
     def program():
         with numpyro.plate("batch", 3):

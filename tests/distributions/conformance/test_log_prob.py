@@ -6,10 +6,11 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from gumbel_moe.distributions import GumbelMatching, SkipAssignment
+from gumbel_moe.distributions import GumbelMatching, SkipAssignment, UniformAssignment
 from tests.distributions.conformance.cases import (
+    ALL,
+    ALL_ONE_SLOW,
     BOTH,
-    BOTH_ONE_SLOW,
     CAPACITIES,
     COVER,
     GRID,
@@ -29,7 +30,7 @@ def check_draw(d, value, log_prob):
     assert (log_prob.shape, log_prob.dtype) == (d.batch_shape, jnp.float32)
     assert jnp.isfinite(log_prob).all()
     assert (log_prob < 1e-5).all()
-    if k == 1 and (isinstance(d, GumbelMatching) or d.capacity[..., 0] >= num_datapoints(k)):
+    if k == 1 and (not isinstance(d, SkipAssignment) or d.capacity[..., 0] >= num_datapoints(k)):
         np.testing.assert_allclose(log_prob, 0, atol=1e-6)  # one expert, nobody skipped: certain
 
 
@@ -55,6 +56,7 @@ def some(cls, cases, slow):
 @pytest.mark.parametrize(
     ("cls", "batch_shape", "k", "kind"),
     some(SkipAssignment, GRID, lambda case: case not in COVER)
+    + some(UniformAssignment, GRID, lambda case: case not in COVER)
     + some(GumbelMatching, GRID, lambda case: case not in COVER or case[1] == 5),
 )
 def test_draws(cls, batch_shape, k, kind):
@@ -71,7 +73,7 @@ def test_draws_of_gumbel_matching_with_five_experts(kind):
     assert (value.shape, value.dtype) == ((num_datapoints(5),), jnp.int32)
 
 
-@BOTH_ONE_SLOW  # the nested plates broadcast values of GumbelMatching in this shape
+@ALL_ONE_SLOW  # the nested plates broadcast values of GumbelMatching in this shape
 def test_values_broadcast_against_the_batch(cls):
     """Of every value the log-probability under every distribution that it meets."""
     d = shared(cls, validate_args=False)
@@ -96,7 +98,7 @@ def test_all_ways_to_broadcast():
         d.log_prob(VALUE[:2])
 
 
-@BOTH
+@ALL
 def test_wrapped(cls):
     d = shared(cls)
     log_prob = d.log_prob(VALUE)
@@ -134,7 +136,7 @@ def test_draws_of_wrapped(cls):
     np.testing.assert_array_equal(d.mask(jnp.array([True, False, True])).sample(KEY), d.sample(KEY))
 
 
-@BOTH
+@ALL
 def test_entropy(cls):
     d = shared(cls)
     if cls is SkipAssignment:

@@ -6,13 +6,13 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from tests.distributions.conformance.cases import BOTH_ONE_SLOW, KEY, LOGITS, VALUE, shared
+from tests.distributions.conformance.cases import ALL_ONE_SLOW, KEY, LOGITS, VALUE, made, shared
 
 OUTSIDE = np.array([0, 0, 0, 0])
 WEIGHTS = jnp.array([0.2, 0.3, 0.5])
 
 
-@BOTH_ONE_SLOW
+@ALL_ONE_SLOW
 def test_of_one_family(cls):
     """Log-probabilities by hand; draws in the support; the general mixture agrees."""
     mixing, components = dist.Categorical(WEIGHTS), shared(cls)
@@ -27,7 +27,7 @@ def test_of_one_family(cls):
     drawn = mixture.sample(KEY, (6,))
     assert drawn.shape == (6, 4)
     assert components.support(drawn).all()
-    general = dist.MixtureGeneral(mixing, [cls(jnp.asarray(a), 2) for a in LOGITS])
+    general = dist.MixtureGeneral(mixing, [made(cls, jnp.asarray(a), 2) for a in LOGITS])
     assert general.sample(KEY).shape == (4,)
     nested = dist.MixtureSameFamily(mixing, components.expand((2, 3)))
     assert jax.eval_shape(lambda: nested.sample(KEY)).shape == (2, 4)

@@ -8,35 +8,35 @@ import pytest
 from numpyro import handlers
 from numpyro.infer.util import log_density
 
-from tests.distributions.conformance.cases import BOTH, BOTH_ONE_SLOW, KEY, LOGITS, VALUE, shared
+from tests.distributions.conformance.cases import ALL, ALL_ONE_SLOW, BOTH, KEY, LOGITS, VALUE, made, shared
 
 
 def draw(program):
     return handlers.trace(handlers.seed(program, KEY)).get_trace()["z"]
 
 
-@BOTH
+@ALL
 def test_plate_expands_a_single_distribution(cls):
     def program():
         with numpyro.plate("batch", 3):
-            numpyro.sample("z", cls(LOGITS[0], 2))
+            numpyro.sample("z", made(cls, LOGITS[0], 2))
 
     site = draw(program)
     assert (site["fn"].batch_shape, site["value"].shape) == ((3,), (3, 4))
     assert jax.eval_shape(lambda: log_density(program, (), {}, {"z": VALUE})[0]).shape == ()
 
 
-@BOTH_ONE_SLOW
+@ALL_ONE_SLOW
 def test_density_of_an_expanded_distribution(cls):
     def program():
         with numpyro.plate("batch", 3):
-            numpyro.sample("z", cls(LOGITS[0], 2))
+            numpyro.sample("z", made(cls, LOGITS[0], 2))
 
-    expected = cls(np.stack([LOGITS[0]] * 3), 2).log_prob(VALUE).sum()
+    expected = made(cls, np.stack([LOGITS[0]] * 3), 2).log_prob(VALUE).sum()
     np.testing.assert_allclose(log_density(program, (), {}, {"z": VALUE})[0], expected, rtol=1e-5)
 
 
-@BOTH
+@ALL
 def test_plate_of_another_size_is_refused(cls):
     def program():
         with numpyro.plate("batch", 4):
@@ -63,7 +63,7 @@ def test_subsampling(cls):
     np.testing.assert_allclose(density, 3 * cls(logits[rows], 2).log_prob(VALUE).sum(), rtol=1e-5)
 
 
-@BOTH
+@ALL
 def test_nested_plates(cls):
     def program():
         with numpyro.plate("outer", 2, dim=-2), numpyro.plate("inner", 3, dim=-1):
@@ -77,7 +77,7 @@ def test_nested_plates(cls):
     np.testing.assert_allclose(log_density(program, (), {}, {"z": value})[0], expected, rtol=1e-5)
 
 
-@BOTH
+@ALL
 def test_plate_over_an_event(cls):
     """A batch that is declared an event needs no plate, and one around it multiplies."""
 

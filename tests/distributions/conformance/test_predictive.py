@@ -8,14 +8,14 @@ import numpyro.distributions as dist
 import pytest
 from numpyro.infer import Predictive, log_likelihood
 
-from gumbel_moe.distributions import GumbelMatching, SkipAssignment
-from tests.distributions.conformance.cases import BOTH, BOTH_ONE_SLOW, KEY, LOGITS, VALUE, shared
+from gumbel_moe.distributions import GumbelMatching, SkipAssignment, UniformAssignment
+from tests.distributions.conformance.cases import ALL, ALL_ONE_SLOW, BOTH, KEY, LOGITS, VALUE, made, shared
 
 
 def model(cls, obs=None):
     shift = numpyro.sample("shift", dist.Normal(jnp.zeros((4, 2)), 1.0).to_event(2))
     with numpyro.plate("batch", 3):
-        z = numpyro.sample("z", cls(LOGITS + shift, 2), obs=obs)
+        z = numpyro.sample("z", made(cls, LOGITS + shift, 2), obs=obs)
         numpyro.deterministic("expert", jnp.where(z < 0, ~z, z))
 
 
@@ -27,6 +27,8 @@ SHARP = np.where(np.array([[0, 1], [0, 1], [1, 0], [1, 0]], bool), 100, -100).as
     [
         (SkipAssignment, False),
         (SkipAssignment, True),
+        (UniformAssignment, False),
+        (UniformAssignment, True),
         (GumbelMatching, False),
         pytest.param(GumbelMatching, True, marks=pytest.mark.slow),
     ],
@@ -54,7 +56,7 @@ def test_posterior(cls, batch_ndims):
     )
 
 
-@BOTH
+@ALL
 def test_posterior_assignments(cls):
     """Posterior samples of the assignment itself are kept, and what follows from them is computed."""
     samples = {"z": np.stack([VALUE, VALUE[::-1]]), "shift": np.zeros((2, 4, 2), np.float32)}
@@ -62,16 +64,16 @@ def test_posterior_assignments(cls):
     np.testing.assert_array_equal(draws["expert"], samples["z"])
 
 
-@BOTH_ONE_SLOW
+@ALL_ONE_SLOW
 def test_log_likelihood(cls):
     shift = np.stack([np.zeros((4, 2), np.float32), LOGITS[0]])
     actual = log_likelihood(model, {"shift": shift}, cls, obs=VALUE)["z"]
     assert actual.shape == (2, 3)
     for row, moved in zip(actual, shift, strict=True):
-        np.testing.assert_allclose(row, cls(jnp.asarray(LOGITS + moved), 2).log_prob(VALUE), rtol=1e-4)
+        np.testing.assert_allclose(row, made(cls, jnp.asarray(LOGITS + moved), 2).log_prob(VALUE), rtol=1e-4)
 
 
-@BOTH
+@ALL
 def test_in_parallel_with_a_mapped_key(cls):
     """A whole `Predictive` inside `jit` and `vmap`."""
     run = jax.jit(jax.vmap(lambda key: Predictive(model, num_samples=1)(key, cls)["z"]))

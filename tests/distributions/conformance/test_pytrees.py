@@ -10,7 +10,18 @@ import numpyro.distributions as dist
 import pytest
 
 from gumbel_moe.distributions import GumbelMatching
-from tests.distributions.conformance.cases import BOTH, CLASSES, GRID, KEY, LOGITS, VALUE, problem, shared
+from tests.distributions.conformance.cases import (
+    ALL,
+    ALL_CLASSES,
+    BOTH,
+    CLASSES,
+    GRID,
+    KEY,
+    LOGITS,
+    VALUE,
+    problem,
+    shared,
+)
 
 WRAPPERS = {
     "plain": lambda d: d,
@@ -32,7 +43,7 @@ def assert_same(actual, expected):
         np.testing.assert_array_equal(actual.sample(KEY), expected.sample(KEY))
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize(("batch_shape", "k", "kind"), GRID)
 def test_round_trip_on_the_grid(cls, batch_shape, k, kind):
     d = problem(cls, batch_shape, k, kind)
@@ -40,11 +51,11 @@ def test_round_trip_on_the_grid(cls, batch_shape, k, kind):
     again = jax.tree.unflatten(structure, leaves)
     assert structure == jax.tree.structure(problem(cls, batch_shape, k, kind)) == jax.tree.structure(again)
     assert (again.batch_shape, again.event_shape, again.num_experts) == (d.batch_shape, d.event_shape, k)
-    assert (again.logits is d.logits, again.capacity is d.capacity) == (True, True)
+    assert all(getattr(again, name) is getattr(d, name) for name in cls.gather_pytree_data_fields())
     assert vars(again).keys() >= vars(d).keys()
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
 def test_round_trips(cls, wrap):
     d = wrap(shared(cls))
@@ -76,7 +87,7 @@ def test_options_survive():
 
 
 def test_structures_tell_distributions_apart():
-    structures = [jax.tree.structure(wrap(shared(cls))) for cls in CLASSES for wrap in WRAPPERS.values()]
+    structures = [jax.tree.structure(wrap(shared(cls))) for cls in ALL_CLASSES for wrap in WRAPPERS.values()]
     assert all(a != b for i, a in enumerate(structures) for b in structures[:i])
     assert jax.tree.structure(shared(GumbelMatching, (3, 1))) == jax.tree.structure(shared(GumbelMatching))
 
@@ -104,7 +115,7 @@ def test_expanding_keeps_the_small_arrays(cls):
         assert made.base_dist.logits.shape == (3, 4, 2)
 
 
-@BOTH
+@ALL
 def test_as_an_argument_and_as_a_gradient(cls):
     """One compilation serves every capacity; the gradient is a distribution as well."""
     d, uneven = shared(cls), shared(cls, (4, 2))
@@ -120,4 +131,4 @@ def test_as_an_argument_and_as_a_gradient(cls):
     assert len(traces) == 1
     shapes = jax.eval_shape(jax.grad(lambda d: d.log_prob(VALUE).sum(), allow_int=True), d)
     assert isinstance(shapes, cls)
-    assert shapes.logits.shape == (3, 4, 2)
+    assert cls not in CLASSES or shapes.logits.shape == (3, 4, 2)

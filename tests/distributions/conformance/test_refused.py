@@ -6,12 +6,12 @@ import numpyro.distributions as dist
 import pytest
 from numpyro.distributions import constraints
 
-from tests.distributions.conformance.cases import BOTH, KEY, VALUE, shared
+from tests.distributions.conformance.cases import ALL, KEY, VALUE, shared
 
 LIKE = dist.Dirichlet(jnp.ones((3, 4)))  # a NumPyro distribution over vectors, with a batch
 
 
-@BOTH
+@ALL
 def test_reparametrised_samples(cls):
     d = shared(cls)
     wrapped = [d, d.mask(False), d.expand_by([2]), d.expand_by([2]).to_event(1)]
@@ -23,7 +23,7 @@ def test_reparametrised_samples(cls):
     assert set(cls.reparametrized_params) == set()
 
 
-@BOTH
+@ALL
 def test_enumeration(cls):
     d = shared(cls)
     for each in (d, d.expand((5, 3)), d.to_event(1), d.mask(False)):
@@ -35,7 +35,7 @@ def test_enumeration(cls):
             each.enumerate_support(expand=False)
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("name", ["mean", "variance", "mode"])
 def test_moments(cls, name):
     d = shared(cls)
@@ -44,7 +44,7 @@ def test_moments(cls, name):
             getattr(each, name)
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("name", ["cdf", "icdf"])
 def test_distribution_functions(cls, name):
     for d in (LIKE, shared(cls)):
@@ -52,7 +52,7 @@ def test_distribution_functions(cls, name):
             getattr(d, name)(VALUE)
 
 
-@BOTH
+@ALL
 def test_divergences(cls):
     d = shared(cls)
     for p, q in [(d, d), (d, LIKE), (LIKE, d), (d.expand((5, 3)), d), (d.to_event(1), d.to_event(1))]:
@@ -60,7 +60,7 @@ def test_divergences(cls):
             dist.kl_divergence(p, q)
 
 
-@BOTH
+@ALL
 def test_mixtures_of_unknown_supports(cls):
     """Their components need one support, free of parameters: a traced capacity is one, as a total count always is."""
     mixing = dist.Categorical(jnp.ones(3) / 3)

@@ -8,8 +8,17 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 import pytest
 
-from gumbel_moe.distributions import GumbelMatching, SkipAssignment
-from tests.distributions.conformance.cases import BATCH_SHAPES, BOTH, GRID, NUM_EXPERTS, capacity_of, num_datapoints
+from gumbel_moe.distributions import GumbelMatching, SkipAssignment, UniformAssignment
+from tests.distributions.conformance.cases import (
+    ALL,
+    BATCH_SHAPES,
+    BOTH,
+    GRID,
+    NUM_EXPERTS,
+    capacity_of,
+    made,
+    num_datapoints,
+)
 
 DRAWS = 4
 
@@ -18,10 +27,10 @@ def traced(cls, batch_shape, k, kind, method):
     """Shapes of `method(distribution)` for a distribution of traced logits."""
     logits = jax.ShapeDtypeStruct((*batch_shape, num_datapoints(k), k), jnp.result_type(float))
     capacity = capacity_of(kind, k)
-    return jax.eval_shape(lambda a: method(cls(a, capacity)), logits)
+    return jax.eval_shape(lambda a: method(made(cls, a, capacity)), logits)
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize(("batch_shape", "k", "kind"), GRID)
 def test_plain(cls, batch_shape, k, kind):
     def method(d):
@@ -34,7 +43,7 @@ def test_plain(cls, batch_shape, k, kind):
     assert (inside.shape, inside.dtype) == ((DRAWS, *batch_shape), bool)
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize(("batch_shape", "k", "kind"), GRID)
 def test_expand_and_mask(cls, batch_shape, k, kind):
     def method(d):
@@ -50,7 +59,7 @@ def test_expand_and_mask(cls, batch_shape, k, kind):
     assert [log_prob.shape for log_prob in log_probs] == 4 * [(DRAWS, *batch_shape)]
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize(("batch_shape", "k", "kind"), GRID)
 def test_to_event(cls, batch_shape, k, kind):
     full = (*batch_shape, num_datapoints(k))
@@ -85,7 +94,8 @@ def test_infer_shapes(cls, batch_shape, k):
 
 @pytest.mark.parametrize(
     ("cls", "batch_shape", "k", "kind"),
-    [(SkipAssignment, *case) for case in GRID] + [(GumbelMatching, (3,), 2, "int"), (GumbelMatching, (), 1, "vector")],
+    [(cls, *case) for cls in (SkipAssignment, UniformAssignment) for case in GRID]
+    + [(GumbelMatching, (3,), 2, "int"), (GumbelMatching, (), 1, "vector")],
 )
 def test_float64(cls, batch_shape, k, kind):
     with jax.enable_x64(True):
@@ -95,14 +105,14 @@ def test_float64(cls, batch_shape, k, kind):
     assert (value.dtype, log_prob.dtype) == (jnp.int32, jnp.float64)
 
 
-@BOTH
+@ALL
 def test_nothing_to_assign(cls):
     """No datapoints, an empty batch, no draws."""
-    empty = cls(jnp.zeros((0, 2)), 1)
+    empty = made(cls, jnp.zeros((0, 2)), 1)
     assert empty.sample(jax.random.key(0)).shape == (0,)
     assert empty.log_prob(jnp.zeros(0, jnp.int32)) == 0
     for shape in [(0,), (3, 0, 2)]:
-        batch = cls(jnp.zeros((*shape, 4, 2)), 2)
+        batch = made(cls, jnp.zeros((*shape, 4, 2)), 2)
         assert batch.sample(jax.random.key(0)).shape == (*shape, 4)
         assert batch.log_prob(jnp.zeros((*shape, 4), jnp.int32)).shape == shape
-    assert cls(jnp.zeros((4, 2)), 2).sample(jax.random.key(0), (0,)).shape == (0, 4)
+    assert made(cls, jnp.zeros((4, 2)), 2).sample(jax.random.key(0), (0,)).shape == (0, 4)

@@ -13,7 +13,7 @@ from numpyro.infer import SVI, Predictive, TraceGraph_ELBO
 from numpyro.infer.util import log_density
 
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment
-from tests.distributions.conformance.cases import BOTH, BOTH_ONE_SLOW, KEY, LOGITS, VALUE, shared
+from tests.distributions.conformance.cases import ALL_ONE_SLOW, BOTH, KEY, LOGITS, VALUE, made, shared
 
 STEPS = 3
 CAPACITIES = np.array([[2, 2], [4, 1], [1, 4]], np.int32)  # one for every problem
@@ -21,7 +21,7 @@ VALUES = np.array([[0, 0, 1, 1], [0, 0, 0, 1], [1, 1, 0, 1]], np.int32)  # insid
 
 
 def one(cls, i, capacities=CAPACITIES):
-    return cls(jnp.asarray(LOGITS[i]), capacities[i], validate_args=False)
+    return made(cls, jnp.asarray(LOGITS[i]), capacities[i], validate_args=False)
 
 
 def together(cls, values, capacities=CAPACITIES):
@@ -35,19 +35,19 @@ def series(cls, wrap, obs=None):
 
     def step(carry, item):
         logits, value = item
-        return carry, numpyro.sample("z", wrap(cls(logits, 2)), obs=value)
+        return carry, numpyro.sample("z", wrap(made(cls, logits, 2), logits), obs=value)
 
     return scan(step, 0.0, (jnp.asarray(LOGITS), obs))[1]
 
 
 WRAPPERS = {
-    "plain": (lambda d: d, 1),
-    "masked": (lambda d: d.mask(d.logits[0, 0] < 1), LOGITS[:, 0, 0] < 1),
-    "unmasked": (lambda d: d.mask(False), 0),
+    "plain": (lambda d, a: d, 1),
+    "masked": (lambda d, a: d.mask(a[0, 0] < 1), LOGITS[:, 0, 0] < 1),
+    "unmasked": (lambda d, a: d.mask(False), 0),
 }
 
 
-@BOTH_ONE_SLOW
+@ALL_ONE_SLOW
 @pytest.mark.parametrize("wrap", WRAPPERS)
 def test_density_of_a_scanned_site(cls, wrap):
     wrapped, factor = WRAPPERS[wrap]
@@ -69,11 +69,11 @@ def test_density_of_a_scanned_site(cls, wrap):
 @pytest.mark.parametrize("cls", [GumbelMatching, pytest.param(SkipAssignment, marks=pytest.mark.slow)])
 def test_density_of_a_scanned_site_under_jit(cls):
     """Where the stacked capacities cannot be seen to be equal."""
-    density = jax.jit(lambda v: log_density(series, (cls, lambda d: d), {}, {"z": v})[0])(VALUE)
+    density = jax.jit(lambda v: log_density(series, (cls, lambda d, a: d), {}, {"z": v})[0])(VALUE)
     assert density == pytest.approx(float(shared(cls).log_prob(VALUE).sum()), rel=1e-5)
 
 
-@BOTH_ONE_SLOW
+@ALL_ONE_SLOW
 @pytest.mark.parametrize("expanded", [False, True], ids=["batch", "expanded"])
 def test_plate_inside_a_scan(cls, expanded):
     """As many axes in front as there are steps, and none of the size of the plate."""
@@ -84,7 +84,7 @@ def test_plate_inside_a_scan(cls, expanded):
     def program():
         def step(carry, item):
             with numpyro.plate("rows", 2):
-                return carry, numpyro.sample("z", cls(item, 2))
+                return carry, numpyro.sample("z", made(cls, item, 2))
 
         return scan(step, 0.0, jnp.asarray(logits))[1]
 
@@ -95,7 +95,7 @@ def test_plate_inside_a_scan(cls, expanded):
     if not expanded:  # NumPyro's own distributions get that wrong as well
         assert site["fn"].sample(KEY, (5,)).shape == (5, STEPS, 2, 4)
     rows = np.broadcast_to(logits[:, None] if expanded else logits, (STEPS, 2, 4, 2))
-    expected = cls(rows, 2).log_prob(values).sum()
+    expected = made(cls, rows, 2).log_prob(values).sum()
     np.testing.assert_allclose(log_density(program, (), {}, {"z": values})[0], expected, rtol=1e-5)
 
 
@@ -122,10 +122,10 @@ def test_svi_and_predictive_through_a_scan(cls):
     assert drawn.shape == (2, STEPS, 4)
 
 
-@BOTH_ONE_SLOW
+@ALL_ONE_SLOW
 def test_methods_of_stacked_distributions(cls):
     """Capacities that differ from problem to problem; with the batch shape as stacked, and promoted."""
-    stacked = jax.vmap(lambda a, c: cls(a, c, validate_args=False))(LOGITS, CAPACITIES)
+    stacked = jax.vmap(lambda a, c: made(cls, a, c, validate_args=False))(LOGITS, CAPACITIES)
     promoted = promote_batch_shape(stacked)
     assert (stacked.batch_shape, promoted.batch_shape, promoted.shape((2,))) == ((), (3,), (2, 3, 4))
     expected = together(cls, VALUES)
@@ -141,7 +141,7 @@ def test_methods_of_stacked_distributions(cls):
         inside = d.support.feasible_like(drawn)
         assert d.support(inside).all()
     np.testing.assert_array_equal(promoted.expand((20, 3)).sample(KEY), drawn)
-    alone = promote_batch_shape(jax.vmap(lambda c: cls(LOGITS[0], c, validate_args=False))(CAPACITIES))
+    alone = promote_batch_shape(jax.vmap(lambda c: made(cls, LOGITS[0], c, validate_args=False))(CAPACITIES))
     assert alone.sample(KEY).shape == (3, 4)
 
 

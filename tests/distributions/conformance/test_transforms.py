@@ -10,14 +10,14 @@ from numpyro.distributions.batch_util import vmap_over
 from numpyro.handlers import seed, trace
 
 from gumbel_moe.distributions import GumbelMatching
-from tests.distributions.conformance.cases import BOTH, CLASSES, KEY, LOGITS, VALUE, shared
+from tests.distributions.conformance.cases import ALL, BOTH, CLASSES, KEY, LOGITS, VALUE, made, shared
 
 CAPACITIES = np.array([2, 3, 4], np.int32)
 KEYS = jax.random.split(KEY, 3)
 
 
 def one(cls, logits, capacity):
-    return cls(jnp.asarray(logits), capacity, validate_args=False)
+    return made(cls, jnp.asarray(logits), capacity, validate_args=False)
 
 
 AXES = {"logits": (0, None), "capacity": (None, 0), "both": (0, 0)}
@@ -71,7 +71,7 @@ def test_vmap_of_the_constructor_alone(cls):
     assert (twice.logits.shape, twice.capacity.shape, twice.batch_shape) == ((3, 3, 4, 2), (3, 3, 2), ())
 
 
-@BOTH
+@ALL
 def test_vmap_of_capacities_that_are_traced_outside(cls):
     sizes = jax.jit(lambda c: jax.vmap(lambda c: one(cls, LOGITS[0], c).sample(KEY))(c))(CAPACITIES)
     for capacity, value in zip(CAPACITIES, sizes, strict=True):
@@ -90,7 +90,7 @@ def test_jit(cls):
     np.testing.assert_array_equal(inside, d.support(VALUE))
 
 
-@BOTH
+@ALL
 def test_scan_over_stacked_distributions(cls):
     stacked = jax.vmap(lambda a: one(cls, a, 2))(LOGITS)
 
@@ -121,7 +121,7 @@ def test_scan_with_a_distribution_carried_and_closed_over(cls):
         np.testing.assert_array_equal(value, closed.sample(key))
 
 
-@BOTH
+@ALL
 def test_scan_of_a_model(cls):
     """NumPyro's own `scan`, each step's logits moved by the previous assignment."""
 
