@@ -301,6 +301,15 @@ def test_what_is_no_problem():
     assert (score[1:] == 0).all()
 
 
+def test_a_number_too_large_for_int32_is_no_expert():
+    with jax.enable_x64(True):
+        wide = np.asarray(VALUES[0], np.int64)
+        assert log_prob(LOGITS[0], wide) == log_prob(LOGITS[0], VALUES[0])
+        for off in (2**32, -(2**32)):
+            assert jnp.isneginf(log_prob(LOGITS[0], wide + off * (np.arange(8) == 3)))
+        assert jnp.isneginf(log_prob(LOGITS[0], (wide + 2**32).astype(np.uint64)))
+
+
 @pytest.mark.parametrize("n", [400, 4096])
 def test_a_plateau_wider_than_the_range_of_the_exponential(n):
     """Half of each expert's datapoints prefer the other one: for 6000 nats no price is better than another."""
