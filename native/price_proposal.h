@@ -67,7 +67,7 @@ void DrawPairs(const Proposal& proposal, const NormalNumbers<Score>& numbers, in
   const int64_t k = proposal.mean.size();
   constexpr double kHalf = kFreedom / 2.0;
   const double constant =
-      std::lgamma(kHalf + k / 2.0) - std::lgamma(kHalf) - k / 2.0 * std::log(kFreedom * 3.141592653589793);
+      LogGamma(kHalf + k / 2.0) - LogGamma(kHalf) - k / 2.0 * std::log(kFreedom * 3.141592653589793);
   standard.resize(k * kLanes);
   for (int64_t pair = 0; pair < kPairs; ++pair) {
     const int64_t start = (first + pair) * (k + kFreedom);
