@@ -14,22 +14,26 @@ _SWITCH = "GUMBEL_MOE_COMPILED"  # 0: all is computed in JAX
 
 
 def _register() -> bool:
-    """Whether the custom calls can be used: not without a compiler at installation, nor with another JAX than then."""
+    """Whether the custom calls can be used: not without a compiler at installation, nor with another JAX than then.
+
+    Nor with a library of an earlier version, as an editable installation keeps it, that lacks one of them.
+    """
     spec = find_spec("gumbel_moe._native")
     if os.environ.get(_SWITCH) == "0" or spec is None or spec.origin is None:
         return False
     try:
         library = ctypes.cdll.LoadLibrary(spec.origin)
         built_for = tuple((ctypes.c_int * 2).in_dll(library, "gumbel_moe_xla_ffi_version"))
-    except (OSError, ValueError):
+        targets = SUCCESSIVE_PATHS, LOG_PROB, LOG_PROB_AND_SCORE
+        names = [target.format(bits=bits) for target in targets for bits in (32, 64)]
+        handlers = [getattr(library, name) for name in names]
+    except (OSError, ValueError, AttributeError):
         return False
     # JAX takes note of what is registered, and finds out that it does not fit when it is too late.
     if built_for != _xla_ffi_version():
         return False
-    for target in (SUCCESSIVE_PATHS, LOG_PROB, LOG_PROB_AND_SCORE):
-        for bits in (32, 64):
-            name = target.format(bits=bits)
-            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
+    for name, handler in zip(names, handlers, strict=True):
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform="cpu")
     return True
 
 

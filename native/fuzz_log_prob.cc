@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <limits>
 #include <memory>
+#include <new>
 #include <random>
 #include <thread>
 #include <vector>
@@ -179,15 +180,35 @@ bool Holds(const Problem<Score>& problem, bool threaded) {
   REQUIRE(Same(alone.value, result.value) && Same(alone.error, result.error));
   if (!threaded) return true;
   std::vector<std::thread> threads;
-  const Workers team(3, [&](std::function<void()> task) { threads.emplace_back(std::move(task)); });
+  int64_t asked = 0;
+  const Workers team(3, [&](std::function<void()> task) {
+    if (++asked % 5 == 0) throw std::bad_alloc();  // fewer threads do as well
+    threads.emplace_back(std::move(task));
+  });
   const Result<Score> together = Solve(problem, team, true);
   for (std::thread& thread : threads) thread.join();
   REQUIRE(Same(together.value, result.value) && together.score == result.score);
   return true;
 }
 
+// The running error is that of all pairs, to the rounding that the stopping rule allows for.
+bool RunningErrorHolds(std::mt19937_64& random) {
+  price_proposal::RunningError running;
+  std::vector<Pair> pairs;
+  const double scale = std::ldexp(1.0, static_cast<int>(Below(random, 24)) - 12);
+  const auto number = [&] { return Below(random, 9) ? Number<double>(random, 2) * scale : Number<double>(random, 5); };
+  for (int64_t left = 1 + Below(random, 300); left > 0; --left) {
+    pairs.push_back({number(), number()});
+    running.Add(pairs.back());
+    const double error = price_proposal::LogMean(pairs).error;
+    REQUIRE(!(std::abs(running.Value() - error) > 1e-5 * error) && std::isnan(running.Value()) == std::isnan(error));
+  }
+  return true;
+}
+
 bool Passes(int64_t number) {
   std::mt19937_64 random(number);
+  if (!RunningErrorHolds(random)) return false;
   const bool threaded = number % 40 < 2;
   return number % 2 ? Holds(Draw<float>(random), threaded) : Holds(Draw<double>(random), threaded);
 }

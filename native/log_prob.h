@@ -52,9 +52,14 @@ Estimate BySampling(const PriceProblem& problem, const Draws& draws, const Worke
     price_proposal::Weigh(integrand, proposal, numbers, 0, &pairs[chunk * kPairs]);
   };
   if (draws.target_error > 0) {
+    constexpr double kRounding = 1e-4;  // relative, and more than what the two ways to the error differ by
+    price_proposal::RunningError running;
     int64_t drawn = 0;
     while (drawn < draws.chunks) {
-      draw(drawn++);
+      draw(drawn);
+      for (int64_t pair = 0; pair < kPairs; ++pair) running.Add(pairs[drawn * kPairs + pair]);
+      ++drawn;
+      if (!(running.Value() <= draws.target_error * (1 + kRounding))) continue;
       const std::vector<Pair> seen(pairs.begin(), pairs.begin() + drawn * kPairs);
       if (price_proposal::LogMean(seen).error <= draws.target_error) break;
     }

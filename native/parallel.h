@@ -27,6 +27,7 @@ class Workers {
 
   // `piece(0)` to `piece(count - 1)`, in any order. The caller works, too, and waits for nobody but threads that are at
   // work on a piece, so that a pool of which all threads wait like this gets on. Pieces call no `For` of their own.
+  // What a piece throws is thrown once all are done; fewer threads work where one cannot be scheduled.
   void For(int64_t count, const std::function<void(int64_t)>& piece) const {
     const int64_t helpers = std::min(threads_, count) - 1;
     if (helpers < 1) {
@@ -36,7 +37,10 @@ class Workers {
     const auto state = std::make_shared<State>();
     state->count = count;
     state->piece = &piece;
-    for (int64_t at = 0; at < helpers; ++at) schedule_([state] { state->Work(); });
+    try {
+      for (int64_t at = 0; at < helpers; ++at) schedule_([state] { state->Work(); });
+    } catch (...) {  // those that are at work use the piece, which would be gone: the caller does the rest
+    }
     state->Work();
     std::unique_lock<std::mutex> lock(state->mutex);
     state->finished.wait(lock, [&] { return state->done == count; });

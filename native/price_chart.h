@@ -20,6 +20,17 @@ inline constexpr double kHalfLogTwoPi = 0.9189385332046727;
 
 inline double LogNormal(double x) { return -0.5 * x * x - kHalfLogTwoPi; }
 
+// Log of the gamma function of a positive number: Stirling's series from 10 on, to which smaller numbers are moved.
+// `std::lgamma` would write the sign to a variable that all threads share.
+inline double LogGamma(double x) {
+  double product = 1;
+  for (; x < 10; x += 1) product *= x;
+  const double square = 1 / (x * x);
+  double series = -691.0 / 360360;
+  for (const double term : {1.0 / 1188, -1.0 / 1680, 1.0 / 1260, -1.0 / 360, 1.0 / 12}) series = series * square + term;
+  return (x - 0.5) * std::log(x) - x + kHalfLogTwoPi + series / x - std::log(product);
+}
+
 // Log of the normal probability above x.
 inline double LogTail(double x) {
   constexpr double kFarOut = 20;  // before the tail underflows, its asymptotic series is exact

@@ -31,10 +31,11 @@ struct ScoreSum {
 template <typename Real>
 class Integrand {
  public:
-  Integrand(const PriceProblem& problem, const Vector& centre)
+  // `everywhere`: however large the problem is, no price vector is too far to be computed.
+  Integrand(const PriceProblem& problem, const Vector& centre, bool everywhere = false)
       : problem_(problem),
         centre_(centre),
-        one_by_one_(problem.m * problem.k <= kSmall),
+        one_by_one_(everywhere || problem.m * problem.k <= kSmall),
         probs_(problem.m * problem.k) {
     const int64_t k = problem.k;
     Vector nearest(k * k, kInfinite);  // of a datapoint of the expert of the row, to the expert of the column, in nats

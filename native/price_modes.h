@@ -240,7 +240,7 @@ Chart FittedChart(const PriceProblem& problem, const Start& start, const std::ve
   for (int64_t j = 0; j < k; ++j) {
     const double share = chart.gauge[j] / (chart.total[j] > 0 ? chart.total[j] : 1);
     chart.counted[j] = chart.total[j] > 0 && problem.group[j] == j;
-    if (chart.counted[j]) chart.log_gamma += std::lgamma(chart.total[j]);
+    if (chart.counted[j]) chart.log_gamma += LogGamma(chart.total[j]);
     const double spread_j = spread[j] + chart.total[j] * share * share;
     const double skew_j = skew[j] + chart.total[j] * (3 * share * share - 2 * share * share * share);
     const double gamma = std::min(std::max(skew_j / std::max(spread_j, kLeastCurvature), -1.0), 1.0);

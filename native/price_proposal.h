@@ -67,7 +67,7 @@ void DrawPairs(const Proposal& proposal, const NormalNumbers<Score>& numbers, in
   const int64_t k = proposal.mean.size();
   constexpr double kHalf = kFreedom / 2.0;
   const double constant =
-      std::lgamma(kHalf + k / 2.0) - std::lgamma(kHalf) - k / 2.0 * std::log(kFreedom * 3.141592653589793);
+      LogGamma(kHalf + k / 2.0) - LogGamma(kHalf) - k / 2.0 * std::log(kFreedom * 3.141592653589793);
   standard.resize(k * kLanes);
   for (int64_t pair = 0; pair < kPairs; ++pair) {
     const int64_t start = (first + pair) * (k + kFreedom);
@@ -185,6 +185,36 @@ inline Estimate LogMean(const std::vector<Pair>& pairs) {
   }
   return {value, std::sqrt(square + 4 * farthest * farthest) / std::max(1 - farthest, 1 / total)};
 }
+
+// The error that `LogMean` gives for all pairs so far, but for rounding, without a look at each of them again.
+class RunningError {
+ public:
+  void Add(const Pair& pair) {
+    const double mean = pair.Mean();
+    if (mean > top_) {
+      const double less = std::exp(top_ - mean);
+      sum_ *= less;
+      square_ *= less * less;
+      least_ *= less;
+      top_ = mean;
+    }
+    const double weight = top_ > -kInfinity ? std::exp(mean - top_) : 0;
+    sum_ += weight;
+    square_ += weight * weight;
+    least_ = total_ > 0 ? std::min(least_, weight) : weight;
+    ++total_;
+  }
+
+  double Value() const {
+    const double share = 1 / total_;
+    const double farthest = std::max({1 / sum_ - share, share - least_ / sum_, 0.5 * share});
+    const double square = std::max(square_ / (sum_ * sum_) - share, 0.0);
+    return std::sqrt(square + 4 * farthest * farthest) / std::max(1 - farthest, share);
+  }
+
+ private:
+  double top_ = -kInfinity, sum_ = 0, square_ = 0, least_ = 0, total_ = 0;
+};
 
 // Whether `other` is the better estimate: the more precise one, unless the other has found mass that it misses.
 inline bool Better(Estimate one, Estimate other) {

@@ -27,7 +27,7 @@ class Quadrature {
       : problem_(problem),
         nothing_(1e-3 * epsilon),
         start_(FirstStart(problem, workers)),
-        integrand_(problem, start_.prices) {
+        integrand_(problem, start_.prices, true) {
     const int64_t k = problem.k;
     workers_ = problem.m > kThreaded ? workers : Workers();
     basis_ = price_modes::TriangularBasis(problem, start_.curvature);

@@ -40,6 +40,18 @@ def test_with_another_jax_than_at_installation_nothing_is_registered(monkeypatch
     assert not _custom_calls._register()
 
 
+@needs_it
+def test_with_a_library_that_lacks_a_call_nothing_is_registered(monkeypatch):
+    """As that of an earlier version does, in an editable installation that was not built anew."""
+
+    def registered(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", registered)
+    monkeypatch.setattr(_custom_calls, "LOG_PROB_AND_SCORE", "gumbel_moe_not_there_f{bits}")
+    assert not _custom_calls._register()
+
+
 PROGRAM = """
 import jax.numpy as jnp
 from gumbel_moe import _custom_calls

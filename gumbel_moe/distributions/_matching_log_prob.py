@@ -131,9 +131,12 @@ def _estimate(
     shape = jnp.broadcast_shapes(logits.shape[:-2], assignment.shape[:-1])
     n = logits.shape[-2]
     present = jnp.ones((1, n), bool) if present is None else present
+    narrow = assignment.astype(jnp.int32)
+    if assignment.dtype.itemsize > narrow.dtype.itemsize:  # what is cut off must not make an expert of no expert
+        narrow = jnp.where(narrow == assignment, narrow, -1)
     problems = (
         _flat(logits, shape, 2),
-        jnp.broadcast_to(assignment.astype(jnp.int32), (*shape, n)).reshape(math.prod(shape), n),
+        jnp.broadcast_to(narrow, (*shape, n)).reshape(math.prod(shape), n),
         _flat(present, shape, 1),
         capacity[None],
         jax.tree.map(lambda leaf: leaf[None], keys),

@@ -301,6 +301,31 @@ def test_what_is_no_problem():
     assert (score[1:] == 0).all()
 
 
+def test_a_number_too_large_for_int32_is_no_expert():
+    with jax.enable_x64(True):
+        wide = np.asarray(VALUES[0], np.int64)
+        assert log_prob(LOGITS[0], wide) == log_prob(LOGITS[0], VALUES[0])
+        for off in (2**32, -(2**32)):
+            assert jnp.isneginf(log_prob(LOGITS[0], wide + off * (np.arange(8) == 3)))
+        assert jnp.isneginf(log_prob(LOGITS[0], (wide + 2**32).astype(np.uint64)))
+
+
+@pytest.mark.parametrize("n", [400, 4096])
+def test_a_plateau_wider_than_the_range_of_the_exponential(n):
+    """Half of each expert's datapoints prefer the other one: for 6000 nats no price is better than another."""
+    with jax.enable_x64(True):
+        value = np.arange(n) % 2
+        gap = np.where(np.arange(n) // 2 % 2, -3000.0, 3000.0)
+        log_prob, _ = matching_log_prob(np.stack([0 * gap, gap], axis=1), value, n // 2)
+        price = np.linspace(-4000, 4000, 400_001)
+        to_first, to_second = (np.logaddexp(0, side * (3000 - price)) for side in (1, -1))
+        to_first_too, to_second_too = (np.logaddexp(0, side * (-3000 - price)) for side in (1, -1))
+        own = -n / 4 * (to_first + to_second + to_first_too + to_second_too)
+        terms = own + np.log(n / 4) + np.logaddexp(-to_first, -to_first_too)
+        expected = terms.max() + np.log(np.sum(np.exp(terms - terms.max())) * (price[1] - price[0]))
+        assert float(log_prob) == pytest.approx(expected, abs=0.02)
+
+
 def test_a_target_saves_draws():
     logits = 2 * jax.random.normal(jax.random.key(0), (16, 8))
     value = GumbelMatching(logits, 2).sample(jax.random.key(1))
