@@ -1,4 +1,5 @@
-"""What every room asks of experts: the best one, an entry at a datapoint's own, how many have one, and their queues.
+"""What every room asks of experts: the best one, an entry at a datapoint's own, how many have one, their queues, and
+who is beyond a capacity.
 
 The search of a matching does some of it in other ways, which compile to less there (`matching/_rows.py`).
 """
@@ -39,3 +40,15 @@ def places_in_queues(expert: Array, num_experts: int, priority: Array | None = N
     queue, *_, who = jax.lax.sort((*keys, index), num_keys=len(keys), is_stable=True)
     first = jnp.searchsorted(queue, jnp.arange(num_experts + 1, dtype=queue.dtype)).astype(jnp.int32)
     return jnp.zeros_like(index).at[who].set(index - first[queue])
+
+
+def keep_first(expert: Array, priority: Array, capacity: Array) -> Array:
+    """Which datapoints `(n,)` are among the first `capacity` of their expert, in the order of `priority`."""
+    return places_in_queues(expert, capacity.shape[0], priority) < capacity[expert]
+
+
+def surplus_weights(expert: Array, capacity: Array) -> Array:
+    """`(..., n)` how many datapoints each one stands for, if it is kept: those of its expert over those kept."""
+    drawn = count(expert, capacity.shape[-1])
+    ratio = drawn / jnp.clip(drawn, 1, capacity)
+    return at_expert(jnp.expand_dims(ratio, -2), expert)

@@ -1,4 +1,4 @@
-"""The log-probability of assignments in JAX, for every device; the compiled one of a CPU has the same numbers."""
+"""The log-probability of assignments in JAX, for every device; the compiled one of a CPU takes the same steps."""
 
 import jax
 import jax.numpy as jnp

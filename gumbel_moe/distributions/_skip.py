@@ -12,9 +12,8 @@ from numpyro.distributions.util import validate_sample
 
 from gumbel_moe._arrays import as_array
 from gumbel_moe._batch import over_leading_axes
-from gumbel_moe._experts import at_expert, count
+from gumbel_moe._experts import at_expert, count, keep_first, surplus_weights
 from gumbel_moe._logits import centred
-from gumbel_moe._surplus import keep_first, surplus_weights
 from gumbel_moe.distributions._base import LogitsAssignment, assignment_support, check_site_key
 from gumbel_moe.distributions._constraints import is_skipped, skipped_assignment
 

@@ -10,9 +10,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_logits, check_positive_int
+from gumbel_moe._experts import keep_first, surplus_weights
 from gumbel_moe._keys import check_key
 from gumbel_moe._logits import centred
-from gumbel_moe._surplus import keep_first, surplus_weights
 from gumbel_moe.routing._assemble import assemble
 from gumbel_moe.routing._record import Routing
 from gumbel_moe.routing._skip import SkipRouter
@@ -39,7 +39,7 @@ def draw_without_replacement(
     the unordered set estimator: the mean over the draws of $w_i 1(z_i = j)$ has the expectation $p_{ij}$, and so has
     each draw by itself. With a `capacity`, every expert keeps a random subset in each draw as in
     [`SkipRouter`][gumbel_moe.routing.SkipRouter], with its weight on top. Probable experts are met for sure, so that
-    two draws of a batch had a third to a fifth of the variance of two independent ones (page *Which estimator*).
+    two draws of a batch left a third to a fifth of the router's noise of two independent ones (page *Which estimator*).
 
     A baseline that does not depend on these draws leaves the estimate unbiased, such as a `RunningMean` or
     `StudentExperts`. [`leave_one_out`][gumbel_moe.estimators.leave_one_out] does not: the draws are not independent.
