@@ -70,9 +70,10 @@ struct LogProbBatch {
   ffi::Buffer<ffi::S32, 2> assignment;  // (batch, n)
   ffi::Buffer<ffi::PRED, 2> present;    // (batch or 1, n)
   ffi::Buffer<ffi::S32, 2> capacity;    // (batch or 1, k)
-  ffi::Buffer<ffi::U32, 3> rounds;      // (batch or 1, rounds, 2) keys
-  ffi::Buffer<ffi::U32, 3> sample;      // (batch or 1, chunks, 2) keys
-  double target_error;                  // 0: none
+  ffi::Buffer<ffi::U32, 2> key;         // (batch or 1, 2)
+  int64_t chunks;
+  double target_error;
+  bool by_sampling;
 
   // `value` and `error` (batch), `score` (batch, n, k) or nothing.
   ffi::Error Compute(ffi::ThreadPool pool, ffi::NativeType<type>* value, ffi::NativeType<type>* error,
@@ -83,10 +84,8 @@ struct LogProbBatch {
       const auto sizes = buffer.dimensions();
       return sizes[0] == 1 || sizes[0] == batch;
     };
-    const auto round = rounds.dimensions(), chunk = sample.dimensions();
-    const bool drawn =
-        round[1] >= (k <= price_competition::kMostSearched ? 2 : 1) && round[2] == 2 && chunk[1] >= 1 && chunk[2] == 2;
-    if (!fits(logits) || !fits(present) || !fits(capacity) || !fits(rounds) || !fits(sample) || (k > 3 && !drawn)) {
+    const bool whole = key.dimensions()[1] == 2 && chunks >= 1;
+    if (!fits(logits) || !fits(present) || !fits(capacity) || !fits(key) || !whole) {
       return ffi::Error::InvalidArgument("arguments of other shapes");
     }
     const auto at = [](const auto& buffer, int64_t problem) {
@@ -96,10 +95,11 @@ struct LogProbBatch {
     };
     const Workers workers(pool.num_threads(), [&pool](std::function<void()> task) { pool.Schedule(std::move(task)); });
     const auto one = [&](int64_t problem, const Workers& team) {
-      LogProb<ffi::NativeType<type>>(
-          at(logits, problem), n, k, at(assignment, problem), at(present, problem), at(capacity, problem),
-          {{at(rounds, problem), round[1]}, at(sample, problem), chunk[1], target_error}, team, value + problem,
-          error + problem, score == nullptr ? nullptr : score + problem * n * k);
+      const uint32_t* words = at(key, problem);
+      LogProb<ffi::NativeType<type>>(at(logits, problem), n, k, at(assignment, problem), at(present, problem),
+                                     at(capacity, problem), {{{words[0], words[1]}}, chunks, target_error, by_sampling},
+                                     team, value + problem, error + problem,
+                                     score == nullptr ? nullptr : score + problem * n * k);
     };
     if (batch == 1) {
       one(0, workers);
@@ -113,10 +113,10 @@ struct LogProbBatch {
 template <ffi::DataType type>
 ffi::Error LogProbCall(ffi::ThreadPool pool, ffi::Buffer<type, 3> logits, ffi::Buffer<ffi::S32, 2> assignment,
                        ffi::Buffer<ffi::PRED, 2> present, ffi::Buffer<ffi::S32, 2> capacity,
-                       ffi::Buffer<ffi::U32, 3> rounds, ffi::Buffer<ffi::U32, 3> sample,
-                       ffi::ResultBuffer<type, 1> value, ffi::ResultBuffer<type, 1> error, double target_error) {
+                       ffi::Buffer<ffi::U32, 2> key, ffi::ResultBuffer<type, 1> value, ffi::ResultBuffer<type, 1> error,
+                       int64_t chunks, double target_error, bool by_sampling) {
   return Guarded([&] {
-    return LogProbBatch<type>{logits, assignment, present, capacity, rounds, sample, target_error}.Compute(
+    return LogProbBatch<type>{logits, assignment, present, capacity, key, chunks, target_error, by_sampling}.Compute(
         pool, value->typed_data(), error->typed_data(), nullptr);
   });
 }
@@ -124,11 +124,11 @@ ffi::Error LogProbCall(ffi::ThreadPool pool, ffi::Buffer<type, 3> logits, ffi::B
 template <ffi::DataType type>
 ffi::Error LogProbAndScoreCall(ffi::ThreadPool pool, ffi::Buffer<type, 3> logits, ffi::Buffer<ffi::S32, 2> assignment,
                                ffi::Buffer<ffi::PRED, 2> present, ffi::Buffer<ffi::S32, 2> capacity,
-                               ffi::Buffer<ffi::U32, 3> rounds, ffi::Buffer<ffi::U32, 3> sample,
-                               ffi::ResultBuffer<type, 1> value, ffi::ResultBuffer<type, 1> error,
-                               ffi::ResultBuffer<type, 3> score, double target_error) {
+                               ffi::Buffer<ffi::U32, 2> key, ffi::ResultBuffer<type, 1> value,
+                               ffi::ResultBuffer<type, 1> error, ffi::ResultBuffer<type, 3> score, int64_t chunks,
+                               double target_error, bool by_sampling) {
   return Guarded([&] {
-    return LogProbBatch<type>{logits, assignment, present, capacity, rounds, sample, target_error}.Compute(
+    return LogProbBatch<type>{logits, assignment, present, capacity, key, chunks, target_error, by_sampling}.Compute(
         pool, value->typed_data(), error->typed_data(), score->typed_data());
   });
 }
@@ -141,15 +141,17 @@ auto LogProbBinding() {
       .template Arg<ffi::Buffer<ffi::S32, 2>>()
       .template Arg<ffi::Buffer<ffi::PRED, 2>>()
       .template Arg<ffi::Buffer<ffi::S32, 2>>()
-      .template Arg<ffi::Buffer<ffi::U32, 3>>()
-      .template Arg<ffi::Buffer<ffi::U32, 3>>()
+      .template Arg<ffi::Buffer<ffi::U32, 2>>()
       .template Ret<ffi::Buffer<type, 1>>()
       .template Ret<ffi::Buffer<type, 1>>();
 }
 
-template <ffi::DataType type>
-auto LogProbAndScoreBinding() {
-  return LogProbBinding<type>().template Ret<ffi::Buffer<type, 3>>().template Attr<double>("target_error");
+template <typename Binding>
+auto WithHow(Binding binding) {
+  return std::move(binding)
+      .template Attr<int64_t>("chunks")
+      .template Attr<double>("target_error")
+      .template Attr<bool>("by_sampling");
 }
 
 }  // namespace
@@ -161,13 +163,11 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_successive_paths_f32, SuccessivePathsCa
                               SuccessivePathsBinding<ffi::F32>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_successive_paths_f64, SuccessivePathsCall<ffi::F64>,
                               SuccessivePathsBinding<ffi::F64>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_log_prob_f32, LogProbCall<ffi::F32>,
-                              LogProbBinding<ffi::F32>().Attr<double>("target_error"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_log_prob_f64, LogProbCall<ffi::F64>,
-                              LogProbBinding<ffi::F64>().Attr<double>("target_error"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_log_prob_f32, LogProbCall<ffi::F32>, WithHow(LogProbBinding<ffi::F32>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_log_prob_f64, LogProbCall<ffi::F64>, WithHow(LogProbBinding<ffi::F64>()));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_log_prob_and_score_f32, LogProbAndScoreCall<ffi::F32>,
-                              LogProbAndScoreBinding<ffi::F32>());
+                              WithHow(LogProbBinding<ffi::F32>().Ret<ffi::Buffer<ffi::F32, 3>>()));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_log_prob_and_score_f64, LogProbAndScoreCall<ffi::F64>,
-                              LogProbAndScoreBinding<ffi::F64>());
+                              WithHow(LogProbBinding<ffi::F64>().Ret<ffi::Buffer<ffi::F64, 3>>()));
 
 }  // namespace gumbel_moe

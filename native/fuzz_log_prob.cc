@@ -32,8 +32,7 @@ struct Problem {
   std::vector<Score> logits;
   std::vector<int32_t> assignment, capacity;
   std::unique_ptr<bool[]> present;
-  std::vector<uint32_t> rounds, sample;
-  double target_error;
+  How how;
 };
 
 int64_t Below(std::mt19937_64& random, int64_t bound) { return random() % bound; }
@@ -97,12 +96,8 @@ Problem<Score> Draw(std::mt19937_64& random) {
     if (Below(random, 40) == 0) problem.capacity.back() = std::numeric_limits<int32_t>::max();
     if (Below(random, 200) == 0) problem.capacity.back() = static_cast<int32_t>(Below(random, 3)) - 2;
   }
-  for (int at = 0; at < 2 * 25; ++at) problem.rounds.push_back(static_cast<uint32_t>(random()));
-  for (int64_t at = 0; at < 2 * (1 + Below(random, 5)); ++at) {
-    problem.sample.push_back(static_cast<uint32_t>(random()));
-  }
-  if (problem.sample.size() % 2) problem.sample.pop_back();
-  problem.target_error = Below(random, 3) ? 0 : 0.1;
+  const Key key{{static_cast<uint32_t>(random()), static_cast<uint32_t>(random())}};
+  problem.how = {key, 1 + Below(random, 5), Below(random, 3) ? 0 : 0.1, Below(random, 3) == 0};
   return problem;
 }
 
@@ -122,12 +117,8 @@ template <typename Score>
 Result<Score> Solve(const Problem<Score>& problem, const Workers& workers, bool scored) {
   const int64_t n = problem.n, k = problem.k;
   Result<Score> result{0, 0, std::vector<Score>(scored ? n * k : 0, Score(7))};
-  const Draws draws{{problem.rounds.data(), static_cast<int64_t>(problem.rounds.size() / 2)},
-                    problem.sample.data(),
-                    static_cast<int64_t>(problem.sample.size() / 2),
-                    problem.target_error};
-  LogProb(problem.logits.data(), n, k, problem.assignment.data(), problem.present.get(), problem.capacity.data(), draws,
-          workers, &result.value, &result.error, scored ? result.score.data() : nullptr);
+  LogProb(problem.logits.data(), n, k, problem.assignment.data(), problem.present.get(), problem.capacity.data(),
+          problem.how, workers, &result.value, &result.error, scored ? result.score.data() : nullptr);
   return result;
 }
 

@@ -11,6 +11,7 @@
 #include <limits>
 #include <vector>
 
+#include "normal_numbers.h"
 #include "parallel.h"
 #include "price_competition.h"
 #include "price_integrand.h"
@@ -21,12 +22,12 @@
 
 namespace gumbel_moe {
 
-// What price vectors are drawn with, and how many.
-struct Draws {
-  RoundKeys rounds;
-  const uint32_t* sample;  // (chunks, 2) keys, of kPairs pairs each
-  int64_t chunks;
+// How to estimate: `_How` of gumbel_moe/distributions/_compiled_log_prob.py.
+struct How {
+  Key key;
+  int64_t chunks;       // of kPairs pairs of price vectors each
   double target_error;  // 0: none
+  bool by_sampling;     // also for two and three experts
 };
 
 namespace log_prob {
@@ -34,8 +35,7 @@ namespace log_prob {
 inline constexpr int64_t kParts = 8;  // of the sample, that threads share
 
 template <typename Score, typename Real>
-Estimate BySampling(const PriceProblem& problem, const Draws& draws, const Workers& workers,
-                    std::vector<double>* score) {
+Estimate BySampling(const PriceProblem& problem, const How& how, const Workers& workers, std::vector<double>* score) {
   const int64_t k = problem.k;
   Psi<Real> function(problem, workers);
   const Start start = StartingPoint(function);
@@ -44,28 +44,30 @@ Estimate BySampling(const PriceProblem& problem, const Draws& draws, const Worke
   const Workers alone;
   const bool large = kLanes * (2 * problem.m * k + k * k * k / 3 + 100 * k) > 50000;
   const Workers& team = large ? workers : alone;
-  const Proposal proposal = BestProposal<Score>(integrand, modes, draws.rounds, team);
+  // As `keys_for` in gumbel_moe/distributions/_price_integral/_sampling.py splits them.
+  const Key sample = how.key.Part(2);
+  const Proposal proposal = BestProposal<Score>(integrand, modes, how.key.Part(0), how.key.Part(1), team);
 
-  std::vector<Pair> pairs(draws.chunks * kPairs);
+  std::vector<Pair> pairs(how.chunks * kPairs);
   const auto draw = [&](int64_t chunk) {
-    const NormalNumbers<Score> numbers(draws.sample + 2 * chunk);
+    const NormalNumbers<Score> numbers(sample.Part(chunk));
     price_proposal::Weigh(integrand, proposal, numbers, 0, &pairs[chunk * kPairs]);
   };
-  if (draws.target_error > 0) {
+  if (how.target_error > 0) {
     constexpr double kRounding = 1e-4;  // relative, and more than what the two ways to the error differ by
     price_proposal::RunningError running;
     int64_t drawn = 0;
-    while (drawn < draws.chunks) {
+    while (drawn < how.chunks) {
       draw(drawn);
       for (int64_t pair = 0; pair < kPairs; ++pair) running.Add(pairs[drawn * kPairs + pair]);
       ++drawn;
-      if (!(running.Value() <= draws.target_error * (1 + kRounding))) continue;
+      if (!(running.Value() <= how.target_error * (1 + kRounding))) continue;
       const std::vector<Pair> seen(pairs.begin(), pairs.begin() + drawn * kPairs);
-      if (price_proposal::LogMean(seen).error <= draws.target_error) break;
+      if (price_proposal::LogMean(seen).error <= how.target_error) break;
     }
     pairs.resize(drawn * kPairs);
   } else {
-    team.For(draws.chunks, draw);
+    team.For(how.chunks, draw);
   }
   const Estimate estimate = price_proposal::LogMean(pairs);
   if (score == nullptr) return estimate;
@@ -77,7 +79,7 @@ Estimate BySampling(const PriceProblem& problem, const Draws& draws, const Worke
     for (int64_t chunk = chunks * part / kParts; chunk < chunks * (part + 1) / kParts; ++chunk) {
       Vector standard;
       double unused[kLanes], weights[kLanes];
-      price_proposal::DrawPairs(proposal, NormalNumbers<Score>(draws.sample + 2 * chunk), 0, standard, unused);
+      price_proposal::DrawPairs(proposal, NormalNumbers<Score>(sample.Part(chunk)), 0, standard, unused);
       for (int64_t pair = 0; pair < kPairs; ++pair) {
         weights[2 * pair] = std::exp(pairs[chunk * kPairs + pair].up - log_sum);
         weights[2 * pair + 1] = std::exp(pairs[chunk * kPairs + pair].down - log_sum);
@@ -93,11 +95,11 @@ Estimate BySampling(const PriceProblem& problem, const Draws& draws, const Worke
 
 }  // namespace log_prob
 
-// `logits` (n, k), `assignment` and `present` (n), `capacity` (k): no value is wrong. `n` and `k` are at least 1; for
-// more than three experts there is at least one key of each kind. `score` (n, k), or nothing.
+// `logits` (n, k), `assignment` and `present` (n), `capacity` (k): no value is wrong. `n`, `k` and the chunks are at
+// least 1. `score` (n, k), or nothing.
 template <typename Score>
 void LogProb(const Score* logits, int64_t n, int64_t k, const int32_t* assignment, const bool* present,
-             const int32_t* capacity, const Draws& draws, const Workers& workers, Score* value, Score* error,
+             const int32_t* capacity, const How& how, const Workers& workers, Score* value, Score* error,
              Score* score) {
   using Limits = std::numeric_limits<Score>;
   constexpr int64_t kByQuadrature = 3;  // experts
@@ -113,12 +115,12 @@ void LogProb(const Score* logits, int64_t n, int64_t k, const int32_t* assignmen
   std::vector<double> sorted;
   std::vector<double>* wanted = score == nullptr ? nullptr : &sorted;
   Estimate estimate{0, 0};
-  if (k > 1 && k <= kByQuadrature) {
-    estimate = Quadrature(problem, Limits::epsilon(), workers).Sum(wanted);
+  if (k > 1 && k <= kByQuadrature && !how.by_sampling) {
+    estimate = Quadrature(problem, Limits::epsilon(), workers).Sum(how.target_error, wanted);
   } else if (k > 1) {
     const bool narrow = sizeof(Score) < sizeof(double) && problem.m * k > kNarrow;
-    estimate = narrow ? log_prob::BySampling<Score, float>(problem, draws, workers, wanted)
-                      : log_prob::BySampling<Score, double>(problem, draws, workers, wanted);
+    estimate = narrow ? log_prob::BySampling<Score, float>(problem, how, workers, wanted)
+                      : log_prob::BySampling<Score, double>(problem, how, workers, wanted);
   }
   // Each log-probability is a rounded difference, and equal ones are rounded alike; 1e-8 is what the tests vouch for.
   const double rounding = Limits::epsilon() * (1 + std::abs(estimate.value)) + 1e-8;

@@ -63,14 +63,25 @@ inline double ErfInv(double x) {
 
 }  // namespace normal_numbers
 
+// A key of JAX's default generator.
+struct Key {
+  uint32_t words[2];
+
+  // What `jax.random.split` has at this place, and what `jax.random.fold_in` makes of the number.
+  Key Part(int64_t number) const {
+    const auto [high, low] = normal_numbers::Threefry(words, {0, static_cast<uint32_t>(number)});
+    return {{high, low}};
+  }
+};
+
 template <typename Score>
 class NormalNumbers {
  public:
-  explicit NormalNumbers(const uint32_t* key) : key_(key) {}
+  explicit NormalNumbers(const Key& key) : key_(key) {}
 
   double At(int64_t place) const {
     const auto [high, low] = normal_numbers::Threefry(
-        key_, {static_cast<uint32_t>(static_cast<uint64_t>(place) >> 32), static_cast<uint32_t>(place)});
+        key_.words, {static_cast<uint32_t>(static_cast<uint64_t>(place) >> 32), static_cast<uint32_t>(place)});
     if constexpr (sizeof(Score) == sizeof(float)) {
       const float x = Uniform<float, uint32_t>(((high ^ low) >> 9) | 0x3F800000U);
       return static_cast<float>(1.41421356F * static_cast<float>(normal_numbers::NearErfInv(x)));
@@ -91,7 +102,7 @@ class NormalNumbers {
     return std::max(least, (unit - 1) * (1 - least) + least);
   }
 
-  const uint32_t* key_;
+  Key key_;
 };
 
 }  // namespace gumbel_moe

@@ -12,19 +12,13 @@
 #include <utility>
 #include <vector>
 
+#include "normal_numbers.h"
 #include "price_integrand.h"
 #include "price_modes.h"
 #include "price_proposal.h"
 #include "small_matrices.h"
 
 namespace gumbel_moe {
-
-// Keys (number, 2) of the rounds, the last for the pilot sample, the others for a search.
-struct RoundKeys {
-  const uint32_t* words;
-  int64_t number;
-  const uint32_t* At(int64_t round) const { return words + 2 * round; }
-};
 
 namespace price_competition {
 
@@ -33,6 +27,7 @@ using price_proposal::kInfinity;
 inline constexpr int64_t kPilot = 32;         // pairs that decide between the proposals
 inline constexpr int64_t kMostSearched = 10;  // experts; with more, draws that are spread widely do not find the mass
 inline constexpr int64_t kSearch = 128;       // pairs of a round of the search
+inline constexpr int64_t kMostRounds = 24;    // of the search
 inline constexpr double kPoor = 0.15;     // nats: error of the pilot's best proposal at which another one is searched
 inline constexpr double kFlattest = 0.1;  // least curvature of the proposal, in coordinates in which it should be 1
 inline constexpr double kReach = 2.5;     // standard deviations at which a normal density has fallen by 3.1 nats,
@@ -123,19 +118,19 @@ inline double Tempered(const std::vector<double>& log_weights, double effective)
 
 // A Student-t fitted to the mass of the integrand, by draws from ever better ones (cross-entropy method).
 template <typename Score, typename Real>
-std::pair<Proposal, std::vector<Pair>> Searched(const Integrand<Real>& integrand, const Proposal& from,
-                                                const RoundKeys& rounds, const Workers& workers) {
+std::pair<Proposal, std::vector<Pair>> Searched(const Integrand<Real>& integrand, const Proposal& from, const Key& key,
+                                                const Workers& workers) {
   constexpr int64_t kChunks = kSearch / kPairs, kDraws = 2 * kSearch;
   const int64_t k = from.mean.size();
   Proposal next{from.chart, from.mean, Identity(k, kBroad), k * std::log(kBroad), true};
   Proposal best(next);
   std::vector<Pair> best_pairs(kSearch, {-kInfinity, -kInfinity});
   double best_effective = 0;
-  for (int64_t round = 0; round + 1 < rounds.number; ++round) {
+  for (int64_t round = 0; round < kMostRounds; ++round) {
     std::vector<Pair> pairs(kSearch);
     std::vector<Vector> points(kChunks);
     workers.For(kChunks, [&](int64_t chunk) {
-      const NormalNumbers<Score> numbers(rounds.At(round));
+      const NormalNumbers<Score> numbers(key.Part(round));
       price_proposal::Weigh(integrand, next, numbers, chunk * kPairs, &pairs[chunk * kPairs], &points[chunk]);
     });
     std::vector<double> log_weights;
@@ -193,10 +188,10 @@ std::pair<Proposal, std::vector<Pair>> Searched(const Integrand<Real>& integrand
 
 }  // namespace price_competition
 
-// The proposal with the smallest error in a pilot sample.
+// The proposal with the smallest error in a pilot sample. One key is for that, another for a search.
 template <typename Score, typename Real>
-Proposal BestProposal(const Integrand<Real>& integrand, const std::vector<Mode>& modes, const RoundKeys& rounds,
-                      const Workers& workers) {
+Proposal BestProposal(const Integrand<Real>& integrand, const std::vector<Mode>& modes, const Key& pilot,
+                      const Key& search, const Workers& workers) {
   using namespace price_competition;
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   Estimate best_estimate{nan, nan};
@@ -212,13 +207,13 @@ Proposal BestProposal(const Integrand<Real>& integrand, const std::vector<Mode>&
     last = Extended(integrand, start, modes[candidate].value - kFall, workers);
     std::vector<Pair> pairs(kPilot);
     workers.For(kPilot / kPairs, [&](int64_t chunk) {
-      const NormalNumbers<Score> numbers(rounds.At(rounds.number - 1));
+      const NormalNumbers<Score> numbers(pilot);
       price_proposal::Weigh(integrand, last, numbers, chunk * kPairs, &pairs[chunk * kPairs]);
     });
     consider(last, pairs);
   }
   if (integrand.problem().k <= kMostSearched && !(best_estimate.error < kPoor)) {
-    const auto [proposal, pairs] = Searched<Score>(integrand, last, rounds, workers);
+    const auto [proposal, pairs] = Searched<Score>(integrand, last, search, workers);
     consider(proposal, pairs);
   }
   return best;

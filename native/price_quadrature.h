@@ -48,10 +48,28 @@ class Quadrature {
   }
 
   // `log P`, and a bound on its error; and the score (m, k), sorted as the problem is, if there is room given for it.
-  Estimate Sum(std::vector<double>* score) const {
+  // Above 0, a target for the error lets fewer nodes do.
+  Estimate Sum(double target_error, std::vector<double>* score) const {
     const int64_t k = problem_.k, blocks = std::max<int64_t>(1, (problem_.n + 4 * k - 1) / (4 * k));
     const bool large = ((problem_.n + blocks - 1) / blocks + k) * blocks * k > kLarge;
-    const int64_t ticks = low_.size() < 2 ? (large ? 128 : 256) : (large ? 40 : 96);
+    const int64_t most = low_.size() < 2 ? (large ? 128 : 256) : (large ? 40 : 96);
+    for (int64_t ticks = kFewest; target_error > 0 && ticks < most; ticks += ticks / 2) {
+      const Estimate estimate = Sum(ticks, target_error, score);
+      if (estimate.error <= target_error) return estimate;
+    }
+    return Sum(most, kInfinity, score);
+  }
+
+ private:
+  static constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  static constexpr int64_t kFewest = 12;  // nodes on an axis that are tried where they may do
+  static constexpr int64_t kLarge = 128;  // with more datapoints the integrand is close to normal
+  static constexpr int64_t kThreaded = 256;
+  static constexpr int64_t kParts = 8;
+  static constexpr int kMaxRounds = 30;
+
+  // With this many nodes on every axis; without the score where the error is above `enough`.
+  Estimate Sum(int64_t ticks, double enough, std::vector<double>* score) const {
     const std::vector<double> values = Values(ticks);
     double volume = 0;
     for (size_t axis = 0; axis < low_.size(); ++axis) volume += std::log((high_[axis] - low_[axis]) / ticks);
@@ -64,16 +82,11 @@ class Quadrature {
       sum += weight;
       if ((node / ticks + node % ticks) % 2 == 0) half += 2 * weight;
     }
-    if (score != nullptr) AddScores(values, ticks, top + std::log(sum), *score);
     if (low_.empty()) half = sum;
-    return {top + std::log(sum) + volume, std::abs(std::log(sum) - std::log(half))};
+    const Estimate estimate{top + std::log(sum) + volume, std::abs(std::log(sum) - std::log(half))};
+    if (score != nullptr && !(estimate.error > enough)) AddScores(values, ticks, top + std::log(sum), *score);
+    return estimate;
   }
-
- private:
-  static constexpr int64_t kLarge = 128;  // with more datapoints the integrand is close to normal
-  static constexpr int64_t kThreaded = 256;
-  static constexpr int64_t kParts = 8;
-  static constexpr int kMaxRounds = 30;
 
   static Start FirstStart(const PriceProblem& problem, const Workers& workers) {
     Psi<double> function(problem, workers);

@@ -18,23 +18,26 @@ from jax.interpreters import batching, mlir
 
 from gumbel_moe._custom_calls import AVAILABLE, LOG_PROB, LOG_PROB_AND_SCORE
 from gumbel_moe._varying import vary_like
-from gumbel_moe.distributions._log_prob_in_jax import estimate_many
+from gumbel_moe.distributions._log_prob_in_jax import Precision, estimate_many
+from gumbel_moe.distributions._price_integral import num_chunks
 
 _MOST_EXPERTS = 256
 _GENERATOR = "threefry2x32"  # of which the numbers are drawn in C++
+_DEFAULT = "jax_default_prng_impl"
 _COUNTED = "jax_threefry_partitionable"  # a number depends on its place alone
 
 
-def suits(n: int, k: int, keys: tuple[Array, Array]) -> bool:
+def suits(n: int, k: int, key: Array | None) -> bool:
     """Whether problems of `n` datapoints and `k` experts go to the compiled implementation where they are on a CPU."""
-    default = str(jax.random.key_impl(keys[0])) == _GENERATOR and getattr(jax.config, _COUNTED)
+    generator = getattr(jax.config, _DEFAULT) if key is None else str(jax.random.key_impl(key))
+    default = generator == _GENERATOR and getattr(jax.config, _COUNTED)
     return AVAILABLE and default and n > 0 and k <= _MOST_EXPERTS
 
 
 class _How(NamedTuple):
     """What is known about an estimate when it is traced."""
 
-    target_error: float | None
+    precision: Precision
     scored: bool = False
 
 
@@ -43,12 +46,11 @@ def compiled_estimates(
     assignment: Array,
     present: Array,
     capacity: Array,
-    keys: tuple[Array, Array],
-    target_error: float | None,
+    words: Array,
+    precision: Precision,
 ) -> tuple[Array, Array]:
-    """`estimate_many`, of what suits."""
-    rest = (assignment, present, capacity, *map(jax.random.key_data, keys))
-    return _estimates(logits, rest, _How(target_error))
+    """`estimate_many`, of what suits; with the words `(batch or 1, 2)` of a key."""
+    return _estimates(logits, (assignment, present, capacity, words), _How(precision))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
@@ -87,8 +89,13 @@ def _on_cpu(logits: Array, assignment: Array, *rest: Array, how: _How) -> list[A
     target = (LOG_PROB_AND_SCORE if how.scored else LOG_PROB).format(bits=jnp.finfo(logits.dtype).bits)
     shapes = _shapes(logits, assignment, how)
     call = jax.ffi.ffi_call(target, [jax.ShapeDtypeStruct(shape, logits.dtype) for shape in shapes])
-    target_error = np.float64(0 if how.target_error is None else how.target_error)
-    return list(call(logits, assignment, *rest, target_error=target_error))
+    num_draws, target_error, by_sampling = how.precision
+    settings = {
+        "chunks": np.int64(num_chunks(num_draws)),
+        "target_error": np.float64(0 if target_error is None else target_error),
+        "by_sampling": by_sampling,
+    }
+    return list(call(logits, assignment, *rest, **settings))
 
 
 def _in_jax(
@@ -96,17 +103,17 @@ def _in_jax(
     assignment: Array,
     present: Array,
     capacity: Array,
-    *words: Array,
+    words: Array,
+    *,
     how: _How,
 ) -> list[Array]:
-    rounds, chunks = (jax.random.wrap_key_data(x, impl=_GENERATOR) for x in words)
-    keys = rounds, chunks
+    key = jax.random.wrap_key_data(words, impl=_GENERATOR)
     if not how.scored:
-        return list(estimate_many(logits, assignment, present, capacity, keys, how.target_error))
+        return list(estimate_many(logits, assignment, present, capacity, key, how.precision))
     each = jnp.broadcast_to(logits, (assignment.shape[0], *logits.shape[1:]))
 
     def total(each: Array) -> tuple[Array, tuple[Array, Array]]:
-        value, error = estimate_many(each, assignment, present, capacity, keys, how.target_error)
+        value, error = estimate_many(each, assignment, present, capacity, key, how.precision)
         return jnp.sum(value), (value, error)
 
     score, (value, error) = jax.grad(total, has_aux=True)(each)
@@ -141,8 +148,8 @@ def _batched(args: tuple[Array, ...], axes: tuple[int | None, ...], *, how: _How
     return [x.reshape(size, batch, *x.shape[1:]) for x in out], [0] * len(out)
 
 
-# Of logits, assignments (batch, n), masks, capacities, and the words of both kinds of keys: of all but the assignments
-# there are as many, or one for all.
+# Of logits, assignments (batch, n), masks, capacities, and the words of keys: of all but the assignments there are as
+# many, or one for all.
 _estimates_p = Primitive("gumbel_moe_log_prob")
 _estimates_p.multiple_results = True
 _estimates_p.def_abstract_eval(_abstract)

@@ -21,7 +21,7 @@ from gumbel_moe.distributions._base import LogitsAssignment, assignment_support,
 from gumbel_moe.distributions._capacities import with_capacity
 from gumbel_moe.distributions._constraints import balanced_assignment
 from gumbel_moe.distributions._gumbel_noise import gumbel_noise
-from gumbel_moe.distributions._matching_log_prob import DEFAULT_DRAWS, Estimate, matching_log_prob
+from gumbel_moe.distributions._matching_log_prob import DEFAULT_DRAWS, Estimate, Method, check_method, matching_log_prob
 from gumbel_moe.matching import solve_matching
 from gumbel_moe.matching._exchange import match_and_distances
 from gumbel_moe.matching._solve import check_solved
@@ -51,10 +51,12 @@ class GumbelMatching(LogitsAssignment):
       nowhere, and their logits may hold anything. By default all take part.
     - `num_draws`, `target_error`: how many price vectors `log_prob` draws for more than three experts, and the standard
       error in nats at which it may stop, as in [`matching_log_prob`][gumbel_moe.distributions.matching_log_prob].
+    - `method`: how `log_prob` integrates, as there: by default by quadrature for at most three experts.
 
     **Raises:** `ValueError` for logits with fewer than two axes, NaN, `+inf` or a datapoint with every expert
     forbidden, for a capacity that is no positive integer, for capacities that cannot hold the datapoints, for a mask of
-    another shape or type, and when `num_draws` or `target_error` is not positive; `TypeError` for logits that are not
+    another shape or type, when `num_draws` or `target_error` is not positive, or there is no such `method` for so many
+    experts; `TypeError` for logits that are not
     floating point. With `validate_args=False`, shapes and dtypes alone are looked at here, and values by `sample` and
     `log_prob`.
 
@@ -75,7 +77,7 @@ class GumbelMatching(LogitsAssignment):
     Gumbel-Sinkhorn Networks*, arXiv 1802.08665 (2018).
     """
 
-    pytree_aux_fields = ("num_draws", "target_error")
+    pytree_aux_fields = ("num_draws", "target_error", "method")
 
     def __init__(
         self,
@@ -85,11 +87,13 @@ class GumbelMatching(LogitsAssignment):
         mask: ArrayLike | None = None,
         num_draws: int = DEFAULT_DRAWS,
         target_error: float | None = None,
+        method: Method | None = None,
         validate_args: bool | None = None,
     ) -> None:
         self.num_draws = check_positive_int("num_draws", num_draws)
         self.target_error = None if target_error is None else check_positive("target_error", target_error)
         super().__init__(logits, capacity, mask=mask, validate_args=validate_args)
+        self.method: Method | None = check_method(method, self.num_experts)
 
     def validate_args(self, strict: bool = True) -> None:
         """As for every assignment distribution; and the experts must have room for all datapoints."""
@@ -191,8 +195,16 @@ class GumbelMatching(LogitsAssignment):
     def _estimate(self, value: ArrayLike, key: Array | None = None) -> Estimate:
         def estimate(logits: Array, value: Array, *rest: Array) -> Estimate:
             *mask, capacity = rest
-            options = {"num_draws": self.num_draws, "target_error": self.target_error, "key": key}
-            return matching_log_prob(logits, value, capacity, mask=mask[0] if mask else None, **options)
+            return matching_log_prob(
+                logits,
+                value,
+                capacity,
+                mask=mask[0] if mask else None,
+                num_draws=self.num_draws,
+                target_error=self.target_error,
+                key=key,
+                method=self.method,
+            )
 
         arrays = [self.logits, self._check_value(value), *([] if self.present is None else [self.present])]
         return with_capacity(estimate, self.capacity, (2, 1, 1)[: len(arrays)], *arrays)

@@ -1,14 +1,25 @@
 """The log-probability of assignments in JAX, for every device; the compiled one of a CPU takes the same steps."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from gumbel_moe._batch import over_leading_axes
-from gumbel_moe.distributions._price_integral import by_quadrature, by_sampling, price_problem
+from gumbel_moe.distributions._price_integral import by_quadrature, by_sampling, keys_for, price_problem
 
-_BY_QUADRATURE = 3  # experts
+BY_QUADRATURE = 3  # experts, at most
 _LANES = 64  # assignments of a batch at a time
+
+
+class Precision(NamedTuple):
+    """What an estimate may cost."""
+
+    num_draws: int
+    target_error: float | None = None
+    by_sampling: bool = False
+    """Also for two and three experts."""
 
 
 def estimate_many(
@@ -16,25 +27,22 @@ def estimate_many(
     assignment: Array,
     present: Array,
     capacity: Array,
-    keys: tuple[Array, Array],
-    target_error: float | None,
+    key: Array,
+    precision: Precision,
 ) -> tuple[Array, Array]:
-    """Values and standard errors `(batch,)` of assignments `(batch, n)`; all other arguments have one, or `batch`.
-
-    The keys are those of `keys_for`, typed.
-    """
+    """Values and standard errors `(batch,)` of assignments `(batch, n)`; all other arrays have one, or `batch`."""
     batch = assignment.shape[0]
     problems = [jnp.broadcast_to(x, (batch, *x.shape[1:])) for x in (logits, assignment, present)]
-    rest, structure = jax.tree.flatten((capacity, keys))
+    rest = (capacity, key)
     shared = [x[0] if x.shape[0] != batch or batch == 1 else None for x in rest]
     own = [x for x, one_for_all in zip(rest, shared, strict=True) if one_for_all is None]
 
     def one(logits: Array, assignment: Array, present: Array, *own: Array) -> tuple[Array, Array]:
         each = iter(own)
-        capacity, keys = jax.tree.unflatten(structure, [next(each) if x is None else x for x in shared])
+        capacity, key = (next(each) if x is None else x for x in shared)
         # By default accelerators keep 10 or 7 bits of a float32 factor, which costs thousandths of a nat.
         with jax.default_matmul_precision("highest"):
-            return estimate_one(logits, assignment, present, capacity, keys, target_error)
+            return estimate_one(logits, assignment, present, capacity, key, precision)
 
     if batch == 1:
         value, error = one(*(x[0] for x in problems))
@@ -49,8 +57,8 @@ def estimate_one(
     assignment: Array,
     present: Array,
     capacity: Array,
-    keys: tuple[Array, Array],
-    target_error: float | None,
+    key: Array,
+    precision: Precision,
 ) -> tuple[Array, Array]:
     """That of one assignment `(n,)`."""
     n, k = logits.shape
@@ -60,10 +68,10 @@ def estimate_one(
     problem = price_problem(jnp.where(sound, logits, 0), assignment, capacity, present)
     if k == 1:
         value, error = jnp.zeros((), logits.dtype), jnp.zeros((), logits.dtype)
-    elif k <= _BY_QUADRATURE:
+    elif k <= BY_QUADRATURE and not precision.by_sampling:
         value, error = by_quadrature(problem)
     else:
-        value, error = by_sampling(problem, keys, target_error)
+        value, error = by_sampling(problem, keys_for(key, precision.num_draws), precision.target_error)
     # Each log-probability is a rounded difference, and equal ones are rounded alike; 1e-8 is what the tests vouch for.
     rounding = jnp.finfo(logits.dtype).eps * (1 + jnp.abs(jax.lax.stop_gradient(value))) + 1e-8
     error = jnp.sqrt(error**2 + rounding**2)

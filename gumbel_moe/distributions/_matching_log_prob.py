@@ -2,10 +2,11 @@
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -13,10 +14,10 @@ from gumbel_moe._arrays import as_array
 from gumbel_moe._checks import check_capacity, check_logits, check_positive, check_positive_int, check_room
 from gumbel_moe._keys import check_key
 from gumbel_moe.distributions._compiled_log_prob import compiled_estimates, suits
-from gumbel_moe.distributions._log_prob_in_jax import estimate_many
-from gumbel_moe.distributions._price_integral import keys_for
+from gumbel_moe.distributions._log_prob_in_jax import BY_QUADRATURE, Precision, estimate_many
 
 DEFAULT_DRAWS = 512
+Method = Literal["quadrature", "sampling"]
 
 
 class Estimate(NamedTuple):
@@ -37,6 +38,7 @@ def matching_log_prob(
     num_draws: int = DEFAULT_DRAWS,
     target_error: float | None = None,
     key: Array | None = None,
+    method: Method | None = None,
 ) -> Estimate:
     r"""Log-probability, in nats, that Gumbel-Matching gives exactly this assignment; and its standard error.
 
@@ -71,19 +73,21 @@ def matching_log_prob(
     - `capacity`: an int, or `(k,)` ints, at least 1; `sum(capacity) >= n`, or what the mask leaves of `n`.
     - `mask`: `(..., n)` bool, false for datapoints that take no part: their assignment is `k`, their logits may hold
       anything. By default all take part.
-    - `num_draws`: price vectors to draw, rounded up to a multiple of 32. For `k <= 3` it has no effect.
+    - `num_draws`: price vectors to draw, rounded up to a multiple of 32. It has no effect on quadrature.
     - `target_error`: stop drawing as soon as the standard error, in nats, is at most this; `num_draws` is the limit.
       Every assignment then draws at least 32. Under `vmap`, elsewhere than on a CPU, all draws are made, and those
-      beyond the target are dropped.
+      beyond the target are dropped. On a CPU, quadrature takes as few nodes as it needs for it.
     - `key`: JAX key of the price vectors; by default a fixed one, so that differences between two assignments, or two
       nearby logits, have common random numbers.
+    - `method`: `"quadrature"`, for at most three experts, or `"sampling"`. By default quadrature where it is possible;
+      for three experts sampling can be faster.
 
     **Returns:** an [`Estimate`][gumbel_moe.distributions.Estimate] `(value, error)`, both `(...)`. Outside the support
     the value is `-inf` and the error 0. NaN or `+inf` logits under `jit` give NaN.
 
     **Raises:** `ValueError` or `TypeError` as [`GumbelMatching`][gumbel_moe.distributions.GumbelMatching] does,
-    `ValueError` when `assignment` does not end in `n` integers, `mask` has another shape or type, or `num_draws` or
-    `target_error` is not positive.
+    `ValueError` when `assignment` does not end in `n` integers, `mask` has another shape or type, `num_draws` or
+    `target_error` is not positive, or there is no such `method`, or not for so many experts.
 
     ```python
     >>> import jax.numpy as jnp
@@ -108,24 +112,33 @@ def matching_log_prob(
     num_draws = check_positive_int("num_draws", num_draws)
     if target_error is not None:
         target_error = check_positive("target_error", target_error)
-    if key is not None:
-        keys = keys_for(check_key(key), num_draws)
-    else:
-        with jax.ensure_compile_time_eval():  # constants of a program, rather than a good part of it
-            keys = keys_for(jax.random.key(0), num_draws)
+    key = None if key is None else check_key(key)
     n, k = logits.shape[-2:]
-    compiled = suits(n, k, keys)
-    return _estimate(logits, assignment, jnp.asarray(capacity), present, keys, target_error, compiled)
+    precision = Precision(num_draws, target_error, check_method(method, k) == "sampling")
+    compiled = suits(n, k, key)
+    drawn_by = jax.random.key(0) if key is None else key
+    if compiled:  # the words of a key, which are not computed where there is none
+        drawn_by = jnp.asarray(np.zeros(2, np.uint32)) if key is None else jax.random.key_data(key)
+    return _estimate(logits, assignment, jnp.asarray(capacity), present, drawn_by, precision, compiled)
 
 
-@partial(jax.jit, static_argnames=("target_error", "compiled"))
+def check_method(method: Method | None, num_experts: int | None = None) -> Method | None:
+    """`method`, if there is one of this name, and for so many experts."""
+    if method not in (None, "quadrature", "sampling"):
+        raise ValueError(f"method must be 'quadrature', 'sampling' or None, got {method!r}")
+    if method == "quadrature" and num_experts is not None and num_experts > BY_QUADRATURE:
+        raise ValueError(f"method 'quadrature' is for at most {BY_QUADRATURE} experts, got {num_experts}")
+    return method
+
+
+@partial(jax.jit, static_argnames=("precision", "compiled"))
 def _estimate(
     logits: Array,
     assignment: Array,
     capacity: Array,
     present: Array | None,
-    keys: tuple[Array, Array],
-    target_error: float | None,
+    key: Array,
+    precision: Precision,
     compiled: bool,
 ) -> Estimate:
     shape = jnp.broadcast_shapes(logits.shape[:-2], assignment.shape[:-1])
@@ -139,10 +152,10 @@ def _estimate(
         jnp.broadcast_to(narrow, (*shape, n)).reshape(math.prod(shape), n),
         _flat(present, shape, 1),
         capacity[None],
-        jax.tree.map(lambda leaf: leaf[None], keys),
+        key[None],
     )
     estimates = compiled_estimates if compiled else estimate_many
-    value, error = estimates(*problems, target_error)
+    value, error = estimates(*problems, precision)
     return Estimate(value.reshape(shape), error.reshape(shape))
 
 

@@ -218,6 +218,7 @@ def test_size_zero():
         ({"num_draws": 2.5}, "num_draws must be a positive int"),
         ({"target_error": 0.0}, "target_error must be finite and positive"),
         ({"target_error": float("nan")}, "target_error must be finite and positive"),
+        ({"method": "newton"}, "method must be 'quadrature', 'sampling' or None, got 'newton'"),
         ({"capacity": 1}, "capacity has room for 2 datapoints"),
         ({"logits": jnp.full((4, 2), jnp.nan)}, "logits must not contain NaN"),
     ],
@@ -226,7 +227,19 @@ def test_bad_arguments(change, message):
     arguments = {"logits": jnp.zeros((4, 2)), "assignment": jnp.array([0, 0, 1, 1]), "capacity": 2, **change}
     with pytest.raises(ValueError, match=message):
         matching_log_prob(**arguments)
-    kept = {name: arguments[name] for name in ("num_draws", "target_error") if name in change}
+    kept = {name: arguments[name] for name in ("num_draws", "target_error", "method") if name in change}
     if kept:
         with pytest.raises(ValueError, match=message):
             GumbelMatching(arguments["logits"], 2, **kept)
+
+
+def test_quadrature_is_for_few_experts():
+    message = "method 'quadrature' is for at most 3 experts, got 4"
+    with pytest.raises(ValueError, match=message):
+        matching_log_prob(jnp.zeros((4, 4)), jnp.arange(4), 1, method="quadrature")
+    with pytest.raises(ValueError, match=message):
+        GumbelMatching(jnp.zeros((4, 4)), 1, method="quadrature")
+    log_probs = [
+        GumbelMatching(jnp.zeros((4, 2)), 2, method=m).log_prob(jnp.arange(4) % 2) for m in (None, "quadrature")
+    ]
+    assert log_probs[0] == log_probs[1]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment
-from gumbel_moe.distributions._log_prob_in_jax import estimate_many
-from gumbel_moe.distributions._price_integral import keys_for
+from gumbel_moe.distributions._log_prob_in_jax import Precision, estimate_many
 from tests.precision import BFLOAT16, TF32, default_products, with_mantissa
 
 
@@ -19,9 +18,8 @@ def problem(cls, k):
 def in_jax(logits, value):
     """The estimate as an accelerator computes it."""
     k = logits.shape[1]
-    keys = jax.tree.map(lambda leaf: leaf[None], keys_for(jax.random.key(0), 512))
     rest = (value[None], jnp.ones((1, len(value)), bool), jnp.full((1, k), 4))
-    return [x[0] for x in estimate_many(logits[None], *rest, keys, None)]
+    return [x[0] for x in estimate_many(logits[None], *rest, jax.random.key(0)[None], Precision(512))]
 
 
 @pytest.mark.parametrize("k", [2, 3, pytest.param(5, marks=pytest.mark.slow)])

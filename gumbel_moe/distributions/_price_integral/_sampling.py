@@ -18,10 +18,15 @@ from gumbel_moe.distributions._price_integral._proposal import log_pairs
 _PAIRS = 16  # antithetic pairs at a time
 
 
+def num_chunks(num_draws: int) -> int:
+    """Of how many pairs at a time a sample of at least so many draws is made."""
+    return -(-num_draws // (2 * _PAIRS))
+
+
 def keys_for(key: Array, num_draws: int) -> tuple[Array, Array]:
     """The keys of the rounds that find the proposal, and of the chunks of the sample, whose draws are others."""
     pilot_key, search_key, key = jax.random.split(key, 3)
-    return proposal_keys(pilot_key, search_key), jax.random.split(key, max(1, -(-num_draws // (2 * _PAIRS))))
+    return proposal_keys(pilot_key, search_key), jax.random.split(key, num_chunks(num_draws))
 
 
 def by_sampling(problem: PriceProblem, keys: tuple[Array, Array], target_error: float | None) -> tuple[Array, Array]:

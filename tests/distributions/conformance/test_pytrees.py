@@ -73,7 +73,7 @@ def test_round_trips(cls, wrap):
 
 
 def test_options_survive():
-    d = shared(GumbelMatching, num_draws=64, target_error=0.1, validate_args=True)
+    d = shared(GumbelMatching, num_draws=64, target_error=0.1, method="sampling", validate_args=True)
     for again in (
         jax.tree.map(lambda x: x, d),
         jax.jit(lambda x: x)(d),
@@ -81,7 +81,7 @@ def test_options_survive():
         d.expand((5, 3)).base_dist,
         jax.jit(lambda x: x)(d.to_event(1)).base_dist,
     ):
-        assert (again.num_draws, again.target_error, again._validate_args) == (64, 0.1, True)
+        assert (again.num_draws, again.target_error, again.method, again._validate_args) == (64, 0.1, "sampling", True)
     other = shared(GumbelMatching, num_draws=32, target_error=0.1, validate_args=True)
     assert jax.tree.structure(other) != jax.tree.structure(d)
 
