@@ -37,6 +37,11 @@ def exact_loss(logits: ArrayLike, all_losses: ArrayLike, *, mask: ArrayLike | No
     all_losses = as_array("all_losses", all_losses)
     if all_losses.shape != logits.shape:
         raise ValueError(f"all_losses must have the shape of logits, {logits.shape}, got {all_losses.shape}")
+    return _mean(logits, all_losses, present)
+
+
+@jax.jit
+def _mean(logits: Array, all_losses: Array, present: Array | None) -> Array:
     counted = ~jnp.isneginf(logits)
     number = jnp.asarray(logits.shape[-2])
     if present is not None:

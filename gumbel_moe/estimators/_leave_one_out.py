@@ -1,5 +1,6 @@
 """Baselines from other draws of the same batch."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -34,7 +35,7 @@ def leave_one_out(weight: ArrayLike, losses: ArrayLike) -> Array:
     ...     routings = jax.vmap(SkipRouter(capacity=2), (0, None))(keys, logits)
     ...     losses = jax.vmap(lambda expert: all_losses[jnp.arange(4), expert])(routings.expert)
     ...     return jax.vmap(score_function_loss)(routings, losses, leave_one_out(routings.weight, losses)).mean()
-    >>> jax.grad(loss)(jnp.zeros((4, 2)), jax.random.split(jax.random.key(0), 3)).shape
+    >>> jax.jit(jax.grad(loss))(jnp.zeros((4, 2)), jax.random.split(jax.random.key(0), 3)).shape
     (4, 2)
 
     ```
@@ -47,6 +48,7 @@ def leave_one_out(weight: ArrayLike, losses: ArrayLike) -> Array:
     return _leave_one_out(weight, jnp.where(weight == 0, 0, weight * losses))
 
 
+@jax.jit
 def _leave_one_out(weight: Array, weighted: Array) -> Array:
     def others(x: Array) -> Array:
         return jnp.sum(x, axis=0) - x

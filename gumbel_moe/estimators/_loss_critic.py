@@ -48,7 +48,7 @@ class LossCritic:
     >>> def loss(logits, state, key):
     ...     routing = SkipRouter(capacity=2)(key, logits)
     ...     return critic.loss(state, routing, jnp.array([1.0, 3.0])[routing.expert], x)
-    >>> gradient, state = jax.grad(loss, has_aux=True)(jnp.zeros((4, 2)), state, jax.random.key(0))
+    >>> gradient, state = jax.jit(jax.grad(loss, has_aux=True))(jnp.zeros((4, 2)), state, jax.random.key(0))
     >>> bool((critic.baseline(state, x) > 0).all())
     True
 

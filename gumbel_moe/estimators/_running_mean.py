@@ -41,7 +41,7 @@ class RunningMean:
     >>> def loss(logits, state, key):
     ...     routing = SkipRouter(capacity=2)(key, logits)
     ...     return mean.loss(state, routing, jnp.array([1.0, 3.0])[routing.expert])
-    >>> gradient, state = jax.grad(loss, has_aux=True)(jnp.zeros((4, 2)), state, jax.random.key(0))
+    >>> gradient, state = jax.jit(jax.grad(loss, has_aux=True))(jnp.zeros((4, 2)), state, jax.random.key(0))
     >>> 1 < float(mean.baseline(state)) < 3
     True
 

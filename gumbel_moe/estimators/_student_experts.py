@@ -69,7 +69,7 @@ class StudentExperts:
     ...     outputs = jnp.einsum("nd,ndo->no", x, params["experts"][routing.expert])
     ...     return student.loss(state, routing, outputs, x, lambda outputs: (outputs[:, 0] - y) ** 2)
     >>> params = {"router": jnp.zeros((3, 2)), "experts": jnp.ones((2, 3, 1))}
-    >>> gradient, state = jax.grad(loss, has_aux=True)(params, state, jax.random.key(1))
+    >>> gradient, state = jax.jit(jax.grad(loss, has_aux=True))(params, state, jax.random.key(1))
 
     ```
 

@@ -66,7 +66,7 @@ def draw_without_replacement(
     ...     routings = draw_without_replacement(key, logits, 2, capacity=4)
     ...     losses = jnp.array([1.0, 3.0, 2.0])[routings.expert]
     ...     return jax.vmap(score_function_loss, (0, 0, None))(routings, losses, 2.0).mean()
-    >>> jax.grad(loss)(jnp.zeros((4, 3)), jax.random.key(0)).shape
+    >>> jax.jit(jax.grad(loss))(jnp.zeros((4, 3)), jax.random.key(0)).shape
     (4, 3)
 
     ```
