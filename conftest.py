@@ -11,9 +11,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=["*.md"]).pytest()
 
-os.environ.setdefault(
-    "OPENBLAS_NUM_THREADS", "1"
-)  # threads of several workers wait for each other: twenty times slower
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two workers with two threads each wait for each other
 if version("jaxlib").startswith("0.10."):  # an unknown flag ends the process
     # XLA's older code generator compiles in two thirds of the newer one's time; `XLA_FLAGS= pytest` tests with that.
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
