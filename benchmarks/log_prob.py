@@ -5,10 +5,12 @@
 
 At equal logits every assignment that fills the capacities has `log P = sum_j log c_j! - log n!`: estimates from many
 keys are compared with it, and with the errors that they report. For normal logits there is no exact value, and they are
-compared with `pooled`, the logarithm of the mean of their probabilities. Sharp permutations are the hardest problems;
-there each row is ten problems. All numbers are float32, at the default number of draws. A row stops early when its keys
-have taken `--seconds`; it says how many it used. Rows of one shape share a compilation. `--compile` times nothing but
-compilations, of the value, with the gradient, and of batches of both, and writes no file.
+compared with `pooled`, the logarithm of the mean of their probabilities. All numbers are float32, at the default number
+of draws. A row stops early when its keys have taken `--seconds`; it says how many it used. Rows of one shape share a
+compilation. The two implementations are timed side by side, that in JAX for all devices and the custom call of a CPU.
+`--compile` times nothing but compilations, of the value, with the gradient, and of batches of both, and writes no file.
+
+Sharp permutations, the hardest problems, are in `python -m benchmarks.log_prob_honesty`.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -27,16 +30,14 @@ from tqdm import tqdm
 
 from benchmarks._machine import machine
 from gumbel_moe._whole_file import write_json
-from gumbel_moe.distributions import Estimate, GumbelMatching, matching_log_prob
+from gumbel_moe.distributions import Estimate, GumbelMatching, _matching_log_prob, matching_log_prob
 
 EQUAL = ((64, 8), (128, 16), (1024, 16), (1024, 64), (4096, 64), (8, 8), (16, 16), (32, 32))
 NORMAL = tuple((n, k, scale) for scale in (1.0, 3.0) for n, k in ((64, 8), (1024, 16), (1024, 64)))
-SHARP = tuple((16, scale, own) for scale in (3.0, 6.0) for own in (True, False))
-PROBLEMS = 10  # of a sharp row
-GRADIENT = (1024, 16)
 BATCH = (64, 256, 8)
 FEWEST = 10  # keys of a row, however slow
 COMPILED = ((6, 2), (6, 3), (64, 8), (1024, 16))
+BOTH = ((6, 2), (9, 3), (64, 8), (1024, 16), (4096, 64))
 
 Row = dict[str, Any]
 
@@ -124,34 +125,9 @@ def against_pooled(n: int, k: int, scale: float, args: argparse.Namespace) -> Ro
     return {**row, **summary(values - truth, errors, seconds), "compile_seconds": estimator(n, k)[1]}
 
 
-def against_pooled_sharp(n: int, scale: float, own: bool, args: argparse.Namespace) -> Row:
-    """Ten permutations under sharp logits: own draws, or assignments that do not look at the logits."""
-    parts = []
-    for problem in range(PROBLEMS):
-        logits = normal_logits((n, n), scale, args.seed + problem)
-        draw = GumbelMatching(logits, 1).sample(jax.random.key(args.seed + problem))
-        values, errors, seconds = over_keys(logits, draw if own else round_robin(n, n), args, f"sharp {problem}")
-        parts.append((values - pooled(values), errors, seconds))
-    off, errors, seconds = (np.concatenate(part) for part in zip(*parts, strict=True))
-    row = {"logits": f"normal, scale {scale:g}", "assignment": "own draw" if own else "any", "n": n, "k": n}
-    return {**row, "problems": PROBLEMS, "keys": len(off) // PROBLEMS, **summary(off, errors, seconds)}
-
-
 def pooled(values: np.ndarray) -> float:
     """The logarithm of the mean of the probabilities."""
     return float(np.logaddexp.reduce(values) - math.log(len(values)))
-
-
-def time_gradient(args: argparse.Namespace) -> Row:
-    """Value and gradient in the logits, of one assignment."""
-    n, k = GRADIENT
-    logits = normal_logits((n, k), 1.0, args.seed)
-    assignment = GumbelMatching(logits, n // k).sample(jax.random.key(args.seed))
-    both, compile_seconds = compiled(
-        jax.value_and_grad(lambda a, z: matching_log_prob(a, z, n // k).value), logits, assignment
-    )
-    seconds = [timed(lambda: both(logits, assignment))[1] for _ in range(args.repeats + 1)][1:]
-    return {"n": n, "k": k, "seconds": float(np.median(seconds)), "compile_seconds": compile_seconds}
 
 
 def time_batch(args: argparse.Namespace) -> Row:
@@ -183,6 +159,25 @@ def time_compilation(n: int, k: int) -> Row:
     return row
 
 
+def time_implementations(n: int, k: int, args: argparse.Namespace) -> Row:
+    """Seconds to compile and to run, of the value and with its gradient: as all devices do, and as a CPU does."""
+    logits = normal_logits((n, k), 1.0, args.seed)
+    assignment = GumbelMatching(logits, n // k).sample(jax.random.key(args.seed))
+    row: Row = {"n": n, "k": k}
+    for name, suits in {"jax": lambda *_: False, "custom_call": _matching_log_prob.suits}.items():
+
+        def value(a: Array, z: Array) -> Array:
+            return matching_log_prob(a, z, n // k).value
+
+        with mock.patch.object(_matching_log_prob, "suits", suits):
+            for form, function in {"value": value, "value_and_grad": jax.value_and_grad(value)}.items():
+                run, row[f"{name}_{form}_compile_seconds"] = compiled(function, logits, assignment)
+                repeats = range(args.repeats + 1)
+                seconds = [timed(lambda run=run: run(logits, assignment))[1] for _ in repeats][1:]
+                row[f"{name}_{form}_seconds"] = float(np.min(seconds))
+    return row
+
+
 def show(row: Row) -> Row:
     """Print one row, and pass it on."""
     numbers = "  ".join(
@@ -196,7 +191,7 @@ def main() -> None:
     """Run the table, print it, write it as JSON."""
     parser = argparse.ArgumentParser(description="Accuracy and speed of the log-probability of a matching.")
     parser.add_argument("--seeds", type=int, default=100, help="keys per row")
-    parser.add_argument("--repeats", type=int, default=15, help="of the timings of gradient and batch")
+    parser.add_argument("--repeats", type=int, default=15, help="of the timings of implementations and batch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=20, help=f"per row, after which it ends with {FEWEST} keys")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
@@ -211,8 +206,7 @@ def main() -> None:
         "machine": machine(),
         "equal": [show(against_exact(*case, args)) for case in EQUAL],
         "normal": [show(against_pooled(*case, args)) for case in NORMAL],
-        "sharp_permutations": [show(against_pooled_sharp(*case, args)) for case in SHARP],
-        "value_and_grad": show(time_gradient(args)),
+        "implementations": [show(time_implementations(*shape, args)) for shape in BOTH],
         "vmap": show(time_batch(args)),
     }
     args.out.mkdir(parents=True, exist_ok=True)
