@@ -180,7 +180,7 @@ class SeveralExperts {
     double key;  // margin, or cost
     int64_t datapoint;
   };
-  static bool ByKey(const Member& a, const Member& b) { return a.key < b.key; }
+  static constexpr auto ByKey = [](const Member& a, const Member& b) { return a.key < b.key; };
 
   bool Holds(int64_t i, int64_t j) const { return held_[i * words_ + j / 64] >> (j % 64) & 1; }
   void Hold(int64_t i, int64_t j) { held_[i * words_ + j / 64] |= uint64_t{1} << (j % 64); }
