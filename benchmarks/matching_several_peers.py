@@ -1,6 +1,7 @@
 """The peers of the matching with several experts for a datapoint, each as a call that returns the best total score."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -18,10 +19,8 @@ _STEPS = 1e6  # OR-tools wants integer costs: this many steps per unit of score
 def solvers(scores: np.ndarray, capacity: int, each: int) -> dict[str, Callable[[], float]]:
     """Those that can be expected to finish on `scores` `(n, k)` with equal capacities."""
     calls = {RELAXED: _transport(scores, capacity, each)}
-    try:
+    with suppress(ModuleNotFoundError):
         calls["OR-tools"] = _flow(import_module("ortools.graph.python.min_cost_flow"), scores, capacity, each)
-    except ModuleNotFoundError:
-        pass
     if scores.size <= _LINEAR_LIMIT:
         calls["SciPy"] = _linear(scores, capacity, each)
     return calls

@@ -142,6 +142,10 @@ class SeveralExperts {
         held_values_.push_back(shifted[own[slot]]);
         shifted[own[slot]] = -kInfinity;
       }
+      double other = -kInfinity;
+#pragma omp simd reduction(max : other)
+      for (int64_t j = 0; j < k_; ++j) other = shifted[j] > other ? shifted[j] : other;
+      if (!(other > *std::min_element(held_values_.begin(), held_values_.end()))) continue;
       // The worst of its experts for the best of the others, and so on while that is a gain.
       for (int64_t slot = 0; slot < each_; ++slot) {
         const auto worst = std::min_element(held_values_.begin(), held_values_.end());
@@ -172,7 +176,7 @@ class SeveralExperts {
 
  private:
   static constexpr int64_t kRenewed = 2;
-  static constexpr int64_t kSorted = 8;  // members per expert of the problem whose margins are put in order
+  static constexpr int64_t kSorted = 4;  // members per expert of the problem whose margins are put in order
 
   static constexpr int64_t kListed = 16;  // the cheapest of an edge that a look at all leaves
 
