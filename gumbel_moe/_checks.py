@@ -161,6 +161,19 @@ def check_room(capacity: Array | np.ndarray, num_datapoints: int, present: Array
         )
 
 
+def check_pairs(capacity: Array | np.ndarray, num_datapoints: int, each: int) -> None:
+    """Raise when the experts cannot hold `each` distinct ones for every datapoint; traced numbers are not seen."""
+    if is_traced(capacity):
+        return
+    places = np.minimum(np.asarray(capacity), num_datapoints).sum(dtype=np.int64)
+    if places < num_datapoints * each:
+        raise ValueError(
+            f"capacity has room for {places} pairs of a datapoint and an expert (sum over {capacity.shape[-1]} "
+            f"experts, none of which takes a datapoint twice), but {num_datapoints} datapoints of {each} experts each "
+            f"are {num_datapoints * each}"
+        )
+
+
 def check_positive_int(name: str, value: Any) -> int:
     """`value` as a Python int of at least 1."""
     try:
