@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 
 SUCCESSIVE_PATHS = "gumbel_moe_successive_paths_f{bits}"
+SUCCESSIVE_PATHS_SEVERAL = "gumbel_moe_successive_paths_several_f{bits}"
 LOG_PROB = "gumbel_moe_log_prob_f{bits}"
 LOG_PROB_AND_SCORE = "gumbel_moe_log_prob_and_score_f{bits}"
 _SWITCH = "GUMBEL_MOE_COMPILED"  # 0: all is computed in JAX
@@ -24,7 +25,7 @@ def _register() -> bool:
     try:
         library = ctypes.cdll.LoadLibrary(spec.origin)
         built_for = tuple((ctypes.c_int * 2).in_dll(library, "gumbel_moe_xla_ffi_version"))
-        targets = SUCCESSIVE_PATHS, LOG_PROB, LOG_PROB_AND_SCORE
+        targets = SUCCESSIVE_PATHS, SUCCESSIVE_PATHS_SEVERAL, LOG_PROB, LOG_PROB_AND_SCORE
         names = [target.format(bits=bits) for target in targets for bits in (32, 64)]
         handlers = [getattr(library, name) for name in names]
     except (OSError, ValueError, AttributeError):

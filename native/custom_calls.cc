@@ -1,5 +1,5 @@
-// Custom calls of XLA, each as `..._f32` and `..._f64`: `gumbel_moe_successive_paths`, `gumbel_moe_log_prob`, and
-// `gumbel_moe_log_prob_and_score`.
+// Custom calls of XLA, each as `..._f32` and `..._f64`: `gumbel_moe_successive_paths`, the same with `_several` for
+// several experts per datapoint, `gumbel_moe_log_prob`, and `gumbel_moe_log_prob_and_score`.
 //
 // What they return for every input is said at `solve_matching`, in gumbel_moe/matching/_solve.py, and at
 // `matching_log_prob`, in gumbel_moe/distributions/_matching_log_prob.py.
@@ -32,30 +32,35 @@ ffi::Error Guarded(const Body& body) try {
   return ffi::Error::Internal("unknown");
 }
 
-template <ffi::DataType type>
+// `rank` is that of the assignment: with 2, (n, each), every datapoint has several experts.
+template <ffi::DataType type, size_t rank>
 ffi::Error SuccessivePathsCall(ffi::Buffer<type, 2> scores, ffi::Buffer<ffi::S32, 1> capacity,
-                               ffi::Buffer<type, 1> given, ffi::ResultBuffer<ffi::S32, 1> assignment,
+                               ffi::Buffer<type, 1> given, ffi::ResultBuffer<ffi::S32, rank> assignment,
                                ffi::ResultBuffer<type, 1> prices, ffi::ResultBuffer<type, 0> value,
                                ffi::ResultBuffer<type, 0> gap, ffi::ResultBuffer<ffi::S32, 0> steps,
                                ffi::ResultBuffer<type, 2> costs) {
   return Guarded([&] {
+    using Score = ffi::NativeType<type>;
     const int64_t n = scores.dimensions()[0];
     const int64_t k = scores.dimensions()[1];
+    const int64_t each = rank == 1 ? 1 : assignment->dimensions()[rank - 1];
     if (n < 1 || k < 1) return ffi::Error::InvalidArgument("no scores");
-    Match<ffi::NativeType<type>>(scores.typed_data(), n, k, capacity.typed_data(), given.typed_data(),
-                                 {assignment->typed_data(), prices->typed_data(), value->typed_data(),
-                                  gap->typed_data(), steps->typed_data(), costs->typed_data()});
+    if (each < 1 || each > k) return ffi::Error::InvalidArgument("too few or too many experts for a datapoint");
+    const auto match = rank == 1 ? Match<Score, OneExpert> : Match<Score, SeveralExperts>;
+    match(scores.typed_data(), n, k, each, capacity.typed_data(), given.typed_data(),
+          {assignment->typed_data(), prices->typed_data(), value->typed_data(), gap->typed_data(), steps->typed_data(),
+           costs->typed_data()});
     return ffi::Error::Success();
   });
 }
 
-template <ffi::DataType type>
+template <ffi::DataType type, size_t rank>
 auto SuccessivePathsBinding() {
   return ffi::Ffi::Bind()
       .Arg<ffi::Buffer<type, 2>>()
       .template Arg<ffi::Buffer<ffi::S32, 1>>()
       .template Arg<ffi::Buffer<type, 1>>()
-      .template Ret<ffi::Buffer<ffi::S32, 1>>()
+      .template Ret<ffi::Buffer<ffi::S32, rank>>()
       .template Ret<ffi::Buffer<type, 1>>()
       .template Ret<ffi::Buffer<type, 0>>()
       .template Ret<ffi::Buffer<type, 0>>()
@@ -157,10 +162,14 @@ auto LogProbAndScoreBinding() {
 // A process in which XLA refuses a handler, as it does one of another version, has no CPU to compute on any more.
 extern "C" const int gumbel_moe_xla_ffi_version[2] = {XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR};
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_successive_paths_f32, SuccessivePathsCall<ffi::F32>,
-                              SuccessivePathsBinding<ffi::F32>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_successive_paths_f64, SuccessivePathsCall<ffi::F64>,
-                              SuccessivePathsBinding<ffi::F64>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_successive_paths_f32, (SuccessivePathsCall<ffi::F32, 1>),
+                              (SuccessivePathsBinding<ffi::F32, 1>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_successive_paths_f64, (SuccessivePathsCall<ffi::F64, 1>),
+                              (SuccessivePathsBinding<ffi::F64, 1>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_successive_paths_several_f32, (SuccessivePathsCall<ffi::F32, 2>),
+                              (SuccessivePathsBinding<ffi::F32, 2>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_successive_paths_several_f64, (SuccessivePathsCall<ffi::F64, 2>),
+                              (SuccessivePathsBinding<ffi::F64, 2>()));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_log_prob_f32, LogProbCall<ffi::F32>,
                               LogProbBinding<ffi::F32>().Attr<double>("target_error"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gumbel_moe_log_prob_f64, LogProbCall<ffi::F64>,

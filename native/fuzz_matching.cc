@@ -2,8 +2,9 @@
 //
 // .ci/run compiles and runs it.
 //
-// Half of the problems are in float32, half in float64. It ends with status 1 at the first wrong answer, which it
-// prints with the number that makes it again: `./fuzz_matching 1 NUMBER`.
+// Half of the problems are in float32, half in float64; half with one expert for every datapoint, half with up to all
+// of them. It ends with status 1 at the first wrong answer, which it prints with the number that makes it again:
+// `./fuzz_matching 1 NUMBER`.
 
 #include <algorithm>
 #include <cmath>
@@ -21,7 +22,7 @@ namespace {
 
 template <typename Score>
 struct Problem {
-  int64_t n, k;
+  int64_t n, k, each;  // experts for every datapoint
   std::vector<Score> scores, prices;
   std::vector<int32_t> capacity;
 };
@@ -57,26 +58,35 @@ Score Number(std::mt19937_64& random, int kinds) {
 }
 
 template <typename Score>
-Problem<Score> Draw(std::mt19937_64& random) {
+Problem<Score> Draw(std::mt19937_64& random, bool several) {
   using Limits = std::numeric_limits<Score>;
   Problem<Score> problem;
   const bool tiny = Below(random, 4) > 0;
   problem.n = 1 + Below(random, tiny ? 6 : 40);
   problem.k = 1 + Below(random, tiny ? 4 : 9);
+  problem.each = 1 + (several ? Below(random, problem.k) : 0);
   const int kinds = 1 + static_cast<int>(Below(random, 9));
   for (int64_t at = 0; at < problem.n * problem.k; ++at) problem.scores.push_back(Number<Score>(random, kinds));
-  for (int64_t i = 0; i < problem.n; ++i) {  // a datapoint without an expert makes the rest of the problem idle
+  for (int64_t i = 0; i < problem.n; ++i) {  // a datapoint without enough experts makes the rest of the problem idle
     Score* row = &problem.scores[i * problem.k];
-    if (Below(random, 50) && std::all_of(row, row + problem.k, [](Score x) { return std::isinf(x); })) row[0] = 0;
+    int64_t missing = problem.each - std::count_if(row, row + problem.k, [](Score x) { return std::isfinite(x); });
+    if (Below(random, 50) == 0) continue;
+    for (int64_t j = 0; missing > 0; ++j) {
+      if (std::isfinite(row[j])) continue;
+      row[j] = 0;
+      --missing;
+    }
   }
   if (Below(random, 50) == 0) {
     problem.scores[Below(random, problem.n * problem.k)] = Below(random, 2) ? Limits::quiet_NaN() : Limits::infinity();
   }
-  const int64_t even = (problem.n + problem.k - 1) / problem.k;
+  const int64_t even = (problem.n * problem.each + problem.k - 1) / problem.k;
   const int64_t most = Below(random, 2) ? even : problem.n;
+  // Capacities drawn for one expert each rarely hold several.
+  const int64_t least = problem.each > 1 && Below(random, 3) ? even : 1;
   for (int64_t j = 0; j < problem.k; ++j) {
     const int32_t free = static_cast<int32_t>(Below(random, 3));
-    problem.capacity.push_back(static_cast<int32_t>(1 + Below(random, most)) + free);
+    problem.capacity.push_back(static_cast<int32_t>(std::max(1 + Below(random, most), least)) + free);
     if (Below(random, 40) == 0) problem.capacity.back() = std::numeric_limits<int32_t>::max();
     if (Below(random, 200) == 0) problem.capacity.back() = static_cast<int32_t>(Below(random, 3)) - 2;
     problem.prices.push_back(Number<Score>(random, kinds));
@@ -100,39 +110,41 @@ template <typename Score>
 long double BestTotal(const Problem<Score>& problem) {
   long double best = std::numeric_limits<long double>::quiet_NaN();
   std::vector<int64_t> load(problem.k);
-  const auto extend = [&](const auto& self, int64_t i, long double total) -> void {
+  // Datapoint i has `chosen` of its experts, all before j.
+  const auto extend = [&](const auto& self, int64_t i, int64_t j, int64_t chosen, long double total) -> void {
     if (i == problem.n) {
       if (!(best >= total)) best = total;
       return;
     }
-    for (int64_t j = 0; j < problem.k; ++j) {
+    if (chosen == problem.each) return self(self, i + 1, 0, 0, total);
+    for (; j < problem.k; ++j) {
       const Score score = problem.scores[i * problem.k + j];
       if (std::isinf(score) || load[j] >= problem.capacity[j]) continue;
       ++load[j];
-      self(self, i + 1, total + score);
+      self(self, i, j + 1, chosen + 1, total + score);
       --load[j];
     }
   };
-  extend(extend, 0, 0);
+  extend(extend, 0, 0, 0, 0);
   return best;
 }
 
 #define REQUIRE(what)                                   \
   if (!(what)) {                                        \
-    std::fprintf(stderr, "does not hold: " #what "\n"); \
+    std::fprintf(stderr, "does not hold: %s\n", #what); \
     return false;                                       \
   }
 
-template <typename Score>
+template <typename Score, template <typename> typename Graph>
 bool Holds(const Problem<Score>& problem) {
   using Limits = std::numeric_limits<Score>;
-  const int64_t n = problem.n, k = problem.k;
-  std::vector<int32_t> assignment(n);
+  const int64_t n = problem.n, k = problem.k, each = problem.each;
+  std::vector<int32_t> assignment(n * each);
   std::vector<Score> prices(k), costs(k * k);
   Score value, gap;
   int32_t steps;
-  Match<Score>(problem.scores.data(), n, k, problem.capacity.data(), problem.prices.data(),
-               {assignment.data(), prices.data(), &value, &gap, &steps, costs.data()});
+  Match<Score, Graph>(problem.scores.data(), n, k, each, problem.capacity.data(), problem.prices.data(),
+                      {assignment.data(), prices.data(), &value, &gap, &steps, costs.data()});
 
   const auto unsound = [](Score x) { return !(x < Limits::infinity()); };
   const bool sound = std::none_of(problem.scores.begin(), problem.scores.end(), unsound);
@@ -150,11 +162,13 @@ bool Holds(const Problem<Score>& problem) {
   if (solved) {
     REQUIRE(sound);
     std::vector<int64_t> load(k);
-    for (int64_t i = 0; i < n; ++i) {
-      REQUIRE(0 <= assignment[i] && assignment[i] < k);
-      const Score score = problem.scores[i * k + assignment[i]];
+    for (int64_t at = 0; at < n * each; ++at) {
+      const int64_t i = at / each, j = assignment[at];
+      REQUIRE(at % each == 0 ? 0 <= j : assignment[at - 1] < j);
+      REQUIRE(j < k);
+      const Score score = problem.scores[i * k + j];
       REQUIRE(std::isfinite(score));
-      REQUIRE(++load[assignment[i]] <= problem.capacity[assignment[i]]);
+      REQUIRE(++load[j] <= problem.capacity[j]);
       total += score;
     }
     const Score lowest = *std::min_element(prices.begin(), prices.end());
@@ -165,7 +179,7 @@ bool Holds(const Problem<Score>& problem) {
     }
     REQUIRE(gap >= 0);
     REQUIRE(std::none_of(costs.begin(), costs.end(), [](Score cost) { return std::isnan(cost); }));
-    const long double slack = 4 * n * peak * Limits::epsilon() + Limits::min();
+    const long double slack = 4 * n * each * peak * Limits::epsilon() + Limits::min();
     if (std::abs(total) < Limits::max() - slack) {
       REQUIRE(std::abs(value - total) <= slack);
     } else if (std::abs(total) > Limits::max() + slack) {
@@ -178,30 +192,36 @@ bool Holds(const Problem<Score>& problem) {
   REQUIRE(solved != std::isnan(best));
   if (!solved) return true;
   // As good as double precision can tell numbers apart next to the largest one; and the gap admits what is more.
-  const long double unit = peak * std::numeric_limits<double>::epsilon() + n * Limits::min();
-  REQUIRE(best - total <= 16 * n * k * unit);
-  REQUIRE(best - total <= static_cast<long double>(gap) + 4 * n * unit);
+  const long double unit = peak * std::numeric_limits<double>::epsilon() + n * each * Limits::min();
+  REQUIRE(best - total <= 16 * n * each * k * unit);
+  REQUIRE(best - total <= static_cast<long double>(gap) + 4 * n * each * unit);
   return true;
 }
 
 // Straight into the solver, without the scaling that its results need: nothing may be read or written out of range.
+template <template <typename> typename Graph>
 void Survive(const Problem<double>& problem) {
-  if (Check(problem.scores.data(), problem.n, problem.k) != Sanity::kSound) return;
+  const int64_t n = problem.n, each = problem.each;
+  if (Check(problem.scores.data(), n, problem.k, each) != Sanity::kSound) return;
   std::vector<int64_t> places(problem.capacity.begin(), problem.capacity.end());
   int64_t room = 0;
-  for (int64_t& place : places) room += place = std::clamp<int64_t>(place, 0, problem.n + 1);
-  if (room < problem.n) return;
-  SuccessivePaths<double> search(problem.scores.data(), problem.n, problem.k, places.data());
+  for (int64_t& place : places) {
+    place = std::clamp<int64_t>(place, 0, n + 1);
+    room += std::min(place, n);
+  }
+  if (room < n * each) return;
+  SuccessivePaths<double, Graph> search(problem.scores.data(), n, problem.k, each, places.data());
   search.Solve(problem.prices);
   search.Regret(search.Prices());
 }
 
-bool Passes(int64_t number) {
+template <template <typename> typename Graph>
+bool Passes(int64_t number, bool several) {
   std::mt19937_64 random(number);
-  if (number % 2) return Holds(Draw<float>(random));
-  const Problem<double> problem = Draw<double>(random);
-  Survive(problem);
-  return Holds(problem);
+  if (number % 2) return Holds<float, Graph>(Draw<float>(random, several));
+  const Problem<double> problem = Draw<double>(random, several);
+  Survive<Graph>(problem);
+  return Holds<double, Graph>(problem);
 }
 
 }  // namespace
@@ -211,7 +231,11 @@ int main(int argc, char** argv) {
   const int64_t problems = argc > 1 ? std::atoll(argv[1]) : 200000;
   const int64_t first = argc > 2 ? std::atoll(argv[2]) : 0;
   for (int64_t number = first; number < first + problems; ++number) {
-    if (gumbel_moe::Passes(number)) continue;
+    const bool several = number % 4 >= 2;
+    if (several ? gumbel_moe::Passes<gumbel_moe::SeveralExperts>(number, true)
+                : gumbel_moe::Passes<gumbel_moe::OneExpert>(number, false)) {
+      continue;
+    }
     std::fprintf(stderr, "wrong for problem %lld\n", static_cast<long long>(number));
     return 1;
   }

@@ -13,13 +13,15 @@
 #include <type_traits>
 #include <vector>
 
+#include "one_expert.h"
+#include "several_experts.h"
 #include "successive_paths.h"
 
 namespace gumbel_moe {
 
 template <typename Score>
 struct Results {
-  int32_t* assignment;  // (n)
+  int32_t* assignment;  // (n), or (n, each)
   Score* prices;        // (k)
   Score* value;
   Score* gap;
@@ -29,9 +31,9 @@ struct Results {
 
 enum class Sanity { kSound, kImpossible, kUnsound };
 
-// Unsound: a NaN or +inf; impossible: a datapoint without an expert, as all are forbidden.
+// Unsound: a NaN or +inf; impossible: a datapoint for which fewer than `each` experts are not forbidden.
 template <typename Score>
-Sanity Check(const Score* scores, int64_t n, int64_t k) {
+Sanity Check(const Score* scores, int64_t n, int64_t k, int64_t each) {
   constexpr Score infinity = std::numeric_limits<Score>::infinity();
   Sanity sanity = Sanity::kSound;
   for (int64_t i = 0; i < n; ++i) {
@@ -40,20 +42,20 @@ Sanity Check(const Score* scores, int64_t n, int64_t k) {
     int32_t allowed = 0;
     for (int64_t j = 0; j < k; ++j) {
       unsound |= !(row[j] < infinity);
-      allowed |= row[j] > -infinity;
+      allowed += row[j] > -infinity;
     }
     if (unsound) return Sanity::kUnsound;
-    if (!allowed) sanity = Sanity::kImpossible;
+    if (allowed < each) sanity = Sanity::kImpossible;
   }
   return sanity;
 }
 
 // By how many powers of two sound scores have to shrink so that no sum of the solver overflows in double precision.
 //
-// It adds up to n differences of scores less prices. The prices that it starts from differ by no more than kWild times
-// the largest score, in magnitude, and paths raise them by no more than 4 k times that.
+// It adds up to `terms` differences of scores less prices. The prices that it starts from differ by no more than kWild
+// times the largest score, in magnitude, and paths raise them by no more than 4 k times that.
 template <typename Score>
-int Excess(const Score* scores, int64_t n, int64_t k) {
+int Excess(const Score* scores, int64_t n, int64_t k, int64_t terms) {
   if constexpr (std::is_same_v<Score, float>) return 0;  // far from the end of the range, whatever n and k are
   Score peak = 0;
   for (int64_t at = 0; at < n * k; ++at) {
@@ -63,7 +65,7 @@ int Excess(const Score* scores, int64_t n, int64_t k) {
   constexpr int kRoom = 24;  // for 4 (kWild + 4 k) / k, and to spare
   int exponents[3];
   std::frexp(peak, &exponents[0]);
-  std::frexp(static_cast<double>(n), &exponents[1]);
+  std::frexp(static_cast<double>(terms), &exponents[1]);
   std::frexp(static_cast<double>(k), &exponents[2]);
   const int needed = exponents[0] + exponents[1] + exponents[2] + kRoom;
   return std::max(needed - std::numeric_limits<double>::max_exponent, 0);
@@ -80,9 +82,10 @@ std::vector<double> Usable(const Score* given, int64_t k, int excess) {
   return prices;
 }
 
-// `scores` (n, k), `capacity` and `given` (k): no value is wrong. `n` and `k` are at least 1.
-template <typename Score>
-void Match(const Score* scores, int64_t n, int64_t k, const int32_t* capacity, const Score* given,
+// `scores` (n, k), `capacity` and `given` (k): no value is wrong. `n` and `k` are at least 1, and `each` is between 1
+// and k: 1 for the graph of one expert.
+template <typename Score, template <typename> typename Graph>
+void Match(const Score* scores, int64_t n, int64_t k, int64_t each, const int32_t* capacity, const Score* given,
            const Results<Score>& results) {
   using Limits = std::numeric_limits<Score>;
   static_assert(Limits::is_iec559, "what is too large for a Score has to become infinite");
@@ -91,21 +94,21 @@ void Match(const Score* scores, int64_t n, int64_t k, const int32_t* capacity, c
   for (int64_t j = 0; j < k; ++j) {
     // More than n + 1 places are never told apart: an expert with room for all still has a free place.
     places[j] = std::clamp<int64_t>(capacity[j], 0, n + 1);
-    room += places[j];
+    room += std::min(places[j], n);
   }
-  const Sanity sanity = Check(scores, n, k);
-  const int excess = sanity == Sanity::kSound ? Excess(scores, n, k) : 0;
+  const Sanity sanity = Check(scores, n, k, each);
+  const int excess = sanity == Sanity::kSound ? Excess(scores, n, k, n * each) : 0;
   std::vector<Score> scaled;
   if (excess > 0) {
     scaled.assign(scores, scores + n * k);
     for (Score& score : scaled) score = std::ldexp(score, -excess);
     scores = scaled.data();
   }
-  SuccessivePaths<Score> search(scores, n, k, places.data());
-  const bool solved = sanity == Sanity::kSound && room >= n && search.Solve(Usable(given, k, excess));
+  SuccessivePaths<Score, Graph> search(scores, n, k, each, places.data());
+  const bool solved = sanity == Sanity::kSound && room >= n * each && search.Solve(Usable(given, k, excess));
   *results.steps = static_cast<int32_t>(search.paths());
   if (!solved) {
-    std::fill_n(results.assignment, n, -1);
+    std::fill_n(results.assignment, n * each, -1);
     std::fill_n(results.prices, k, Limits::quiet_NaN());
     *results.value = sanity != Sanity::kUnsound ? -Limits::infinity() : Limits::quiet_NaN();
     *results.gap = Limits::quiet_NaN();
@@ -120,7 +123,7 @@ void Match(const Score* scores, int64_t n, int64_t k, const int32_t* capacity, c
     results.prices[j] = std::min(rescaled(prices[j]), Limits::max());
     prices[j] = std::ldexp(static_cast<double>(results.prices[j]), -excess);
   }
-  std::copy(search.assignment().begin(), search.assignment().end(), results.assignment);
+  search.Write(results.assignment);
   *results.value = rescaled(search.Total());
   *results.gap = rescaled(search.Regret(prices));
   for (int64_t p = 0; p < k; ++p) {

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gumbel_moe._custom_calls import AVAILABLE, SUCCESSIVE_PATHS
+from gumbel_moe._custom_calls import AVAILABLE, SUCCESSIVE_PATHS, SUCCESSIVE_PATHS_SEVERAL
 from gumbel_moe._varying import vary_like
 
 # Other problems are for the search, which works on all cores and has milder worst cases.
@@ -18,22 +18,29 @@ _MOST_SCORES = 2**22
 _MOST_PER_EXPERT = 1024  # a datapoint that leaves an expert costs a pass over those that stay
 
 
-def suits(n: int, k: int) -> bool:
-    """Whether a problem of `n` datapoints and `k` experts goes to the compiled solver where it runs on a CPU."""
-    return AVAILABLE and n > 0 and max(n, k) * k <= _MOST_SCORES and n <= _MOST_PER_EXPERT * k
+def suits(n: int, k: int, each: int | None = None) -> bool:
+    """Whether a problem of `n` datapoints and `k` experts goes to the compiled solver where it runs on a CPU.
+
+    With several experts for `each` datapoint it keeps those of an expert in order, and looks at few of them.
+    """
+    fits = AVAILABLE and n > 0 and max(n, k) * k <= _MOST_SCORES
+    return fits and (n <= _MOST_PER_EXPERT * k or (each or 1) > 1)
 
 
-def successive_paths(scores: Array, capacity: Array, prices: Array | None = None) -> tuple[Sequence[Array], Array]:
+def successive_paths(
+    scores: Array, capacity: Array, prices: Array | None = None, *, each: int | None = None
+) -> tuple[Sequence[Array], Array]:
     """The fields of a `Matching`, with paths as `steps`, and the residual costs `(k, k)` of its assignment.
 
     For any values of the arguments; where there is no matching, the costs are NaN.
     """
     n, k = scores.shape
+    target, assignment = (SUCCESSIVE_PATHS, (n,)) if each is None else (SUCCESSIVE_PATHS_SEVERAL, (n, each))
     if prices is None:
         prices = jnp.full(k, jnp.nan, scores.dtype)  # not used, as none that are not finite
-    fields = [((n,), jnp.int32), ((k,), scores.dtype), ((), scores.dtype), ((), scores.dtype), ((), jnp.int32)]
+    fields = [(assignment, jnp.int32), ((k,), scores.dtype), ((), scores.dtype), ((), scores.dtype), ((), jnp.int32)]
     out = [jax.ShapeDtypeStruct(*field) for field in (*fields, ((k, k), scores.dtype))]
-    call = jax.ffi.ffi_call(SUCCESSIVE_PATHS.format(bits=jnp.finfo(scores.dtype).bits), out)
+    call = jax.ffi.ffi_call(target.format(bits=jnp.finfo(scores.dtype).bits), out)
     given = scores, capacity, prices
     *match, costs = vary_like(given, call(*vary_like(given, given)))
     return match, costs

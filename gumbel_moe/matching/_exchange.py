@@ -10,10 +10,9 @@ from jax.typing import ArrayLike
 from gumbel_moe._arrays import as_array
 from gumbel_moe._batch import one_by_one_on_cpu, over_leading_axes
 from gumbel_moe._checks import check_capacity, check_matrix
-from gumbel_moe.matching._compiled import successive_paths
 from gumbel_moe.matching._paths import all_pairs
 from gumbel_moe.matching._residual import residual_costs
-from gumbel_moe.matching._solve import Matching, check_problem, check_solved, solve_one
+from gumbel_moe.matching._solve import Matching, check_problem, check_solved, compiled_with_costs, solve_one
 
 
 def exchange_distances(scores: ArrayLike, assignment: ArrayLike, capacity: ArrayLike) -> Array:
@@ -25,10 +24,15 @@ def exchange_distances(scores: ArrayLike, assignment: ArrayLike, capacity: Array
     one datapoint more and expert $p$ one less. It gives the conditional distributions of Gumbel-Matching,
     $q_{ij} = \mathrm{softmax}_j(a_{ij} - D_{j z_i})$ (see the theory page of the documentation).
 
+    Where a datapoint has several experts, a set $Z_i$, the minimum in $W_{pj}$ is over the datapoints that are at $p$ and
+    not at $j$. Then $j \in Z_i$ is among the experts of $i$ as long as
+    $s_{ij} > \max_{l \notin Z_i} (s_{il} - D_{lj})$, all other scores being as they are.
+
     **Arguments:**
 
     - `scores`: `(..., n, k)`, as for [`solve_matching`][gumbel_moe.matching.solve_matching].
-    - `assignment`: `(..., n)` integers, an optimal assignment for `scores` (not checked).
+    - `assignment`: `(..., n)` integers, or `(..., n, m)` with several experts for a datapoint, all different: an optimal
+      assignment for `scores` (not checked).
     - `capacity`: an int or `(k,)` ints.
 
     **Returns:** `(..., k, k)`, zero on the diagonal, `+inf` where no chain leads. Where `assignment` holds a negative
@@ -49,16 +53,20 @@ def exchange_distances(scores: ArrayLike, assignment: ArrayLike, capacity: Array
     scores = check_matrix("scores", scores, integers=True)
     capacity = check_capacity(capacity, scores.shape[-1])
     assignment = as_array("assignment", assignment)
-    if assignment.shape != scores.shape[:-1] or not jnp.issubdtype(assignment.dtype, jnp.integer):
+    *batch, n, k = scores.shape
+    rows = *batch, n
+    several = assignment.ndim == scores.ndim and assignment.shape[:-1] == rows and 1 <= assignment.shape[-1] <= k
+    if not (several or assignment.shape == rows) or not jnp.issubdtype(assignment.dtype, jnp.integer):
         got = f"{assignment.dtype} of shape {assignment.shape}"
-        raise ValueError(f"assignment must be integers of shape {scores.shape[:-1]}, got {got}")
+        raise ValueError(f"assignment must be integers of shape {rows}, or with up to {k} experts in an axis more, got {got}")
     return _all_distances(scores, assignment, jnp.asarray(capacity))
 
 
 @jax.jit
 def _all_distances(scores: Array, assignment: Array, capacity: Array) -> Array:
     single = one_by_one_on_cpu(_distances)
-    return over_leading_axes(lambda s, z: single(s, z, capacity), (2, 1), scores, assignment)
+    rank = assignment.ndim - scores.ndim + 2
+    return over_leading_axes(lambda s, z: single(s, z, capacity), (2, rank), scores, assignment)
 
 
 def _distances(scores: Array, assignment: Array, capacity: Array) -> Array:
@@ -71,23 +79,26 @@ def _shortest(costs: Array, assignment: Array) -> Array:
     return jnp.where(jnp.any(assignment < 0), jnp.nan, all_pairs(costs))
 
 
-def match_and_distances(scores: ArrayLike, capacity: ArrayLike) -> tuple[Matching, Array]:
+def match_and_distances(
+    scores: ArrayLike, capacity: ArrayLike, *, experts_per_datapoint: int | None = None
+) -> tuple[Matching, Array]:
     """`solve_matching` and `exchange_distances` at once: the compiled solver has the costs of the latter at hand."""
-    scores, places, settings = check_problem(scores, capacity)
+    scores, places, settings = check_problem(scores, capacity, experts_per_datapoint)
     match, distances = _both(scores, places, **settings)
     check_solved(match)
     return match, distances
 
 
-@partial(jax.jit, static_argnames=("full", "compiled"))
-def _both(scores: Array, capacity: Array, *, full: bool, compiled: bool) -> tuple[Matching, Array]:
+@partial(jax.jit, static_argnames=("full", "compiled", "each"))
+def _both(
+    scores: Array, capacity: Array, *, full: bool, compiled: bool, each: int | None = None
+) -> tuple[Matching, Array]:
     def by_search(scores: Array, capacity: Array) -> tuple[Matching, Array]:
-        match = solve_one(scores, capacity, full=full)
+        match = solve_one(scores, capacity, full=full, each=each)
         return match, _distances(scores, match.assignment, capacity)
 
     def compiled_both(scores: Array, capacity: Array) -> tuple[Matching, Array]:
-        fields, costs = successive_paths(scores, capacity)
-        match = Matching(*fields)
+        match, costs = compiled_with_costs(scores, capacity, each=each)
         return match, _shortest(costs, match.assignment)
 
     single = one_by_one_on_cpu(by_search, compiled_both if compiled else None)

@@ -10,7 +10,7 @@ from gumbel_moe._varying import vary_like
 from gumbel_moe.matching._paths import lowered
 from gumbel_moe.matching._repair import Plan
 from gumbel_moe.matching._residual import residual_costs
-from gumbel_moe.matching._rows import from_zero, own_scores, regret
+from gumbel_moe.matching._rows import anywhere, from_zero, own_scores, regret
 from gumbel_moe.matching._scale import Scale, brought_near, first_scale, is_beyond, next_scale, removed
 from gumbel_moe.matching._search import search
 
@@ -26,7 +26,13 @@ class _State(NamedTuple):
 
 
 def search_levels(
-    scores: Array, top: Array, solvable: Array, capacity: Array, spare: Array | None, given: Array | None
+    scores: Array,
+    top: Array,
+    solvable: Array,
+    capacity: Array,
+    spare: Array | None,
+    given: Array | None,
+    each: int | None = None,
 ) -> tuple[Plan, Array]:
     """The best plan, and a bound on what it misses of the optimum: 0 but for rounding.
 
@@ -34,8 +40,8 @@ def search_levels(
     was changed is the best one; the bound, from its prices, holds for the scores as they were. If it needs some, the
     search starts again on a larger scale. Where that has no end within some rounds, the bound is infinite.
 
-    `top` `(n,)` is the best score of every datapoint. What is not `solvable` becomes a trivial problem, so that it
-    cannot hold up the loops.
+    `top` `(n,)` is the best score of every datapoint, `each` the number of its experts, None for one. What is not
+    `solvable` becomes a trivial problem, so that it cannot hold up the loops.
     """
     problem = (scores, top, solvable, capacity, spare, given)
     scores, top, solvable, capacity, spare, given = vary_like(problem, problem)
@@ -44,7 +50,7 @@ def search_levels(
         scale = state.scale
         near = jnp.where(solvable, brought_near(scores, top, scale), 0)
         far = jnp.where(scale.reach > 0, jnp.inf, scale.limit)
-        plan, gap = search(near, far, capacity, spare, given)
+        plan, gap = search(near, far, capacity, spare, given, each)
         cut_off = plan.possible & jnp.any(own_scores(near, plan.assignment) <= -scale.end)
 
         def far_ones(_: None) -> tuple[Array, Array, Scale, Array]:
@@ -61,9 +67,8 @@ def search_levels(
     n, k = scores.shape
     nobody = jnp.zeros(k, jnp.int32)
     nothing = jnp.zeros((), scores.dtype)
-    plan = Plan(
-        jnp.zeros(n, jnp.int32), nobody, jnp.zeros(k, scores.dtype), nobody, jnp.array(False), jnp.zeros((), jnp.int32)
-    )
+    prices, steps = jnp.zeros(k, scores.dtype), jnp.zeros((), jnp.int32)
+    plan = Plan(anywhere(n, each), nobody, prices, nobody, jnp.array(False), steps)
     start = _State(first_scale(scores, top), plan, nothing, jnp.array(True), jnp.zeros((), jnp.int32))
     end = jax.lax.while_loop(
         lambda state: state.unsettled & (state.rounds < _MAX_ROUNDS), attempt, vary_like(scores, start)

@@ -15,13 +15,13 @@ from jax import Array
 from gumbel_moe._varying import vary_like
 from gumbel_moe.matching._paths import ancestors, from_sources, successors
 from gumbel_moe.matching._residual import residual_costs
-from gumbel_moe.matching._rows import best_expert, count, own_scores, scatter_add, take
+from gumbel_moe.matching._rows import best_experts, count, held, own_scores, regret, scatter_add, take
 
 
 class Plan(NamedTuple):
     """An assignment on the way to optimality; `holders` counts the place-holders of score 0 that fill free places."""
 
-    assignment: Array  # (n,)
+    assignment: Array  # (n,), or (n, each) with several experts for a datapoint
     holders: Array  # (k,)
     prices: Array  # (k,)
     excess: Array  # (k,) datapoints and holders above capacity
@@ -36,17 +36,20 @@ def rounded(
     prices: Array,
     preferred: Array | None = None,
     slack: Array | float = 0,
+    each: int | None = None,
 ) -> Plan:
-    """Datapoints at their best expert for the prices, holders in the free places of the cheapest experts.
+    """Datapoints at their best expert, or experts, for the prices, holders in the free places of the cheapest experts.
 
     A datapoint stays at its `preferred` expert where that is within `slack` of the best one. Holders may sit only at
     the lowest price; those that find no room there are excess, as datapoints would be.
     """
 
     def choose(shifted: Array) -> Array:
-        best = best_expert(shifted)
+        best = best_experts(shifted, each)
         if preferred is None:
             return best
+        if each is not None:
+            return jnp.where((regret(shifted, preferred) <= slack)[:, None], preferred, best)
         return jnp.where(own_scores(shifted, preferred) >= jnp.max(shifted, axis=1) - slack, preferred, best)
 
     k = scores.shape[1]
@@ -62,7 +65,7 @@ def rounded(
 
 
 def repaired(scores: Array, plan: Plan, *, full: bool) -> Plan:
-    """The plan without excess, and still optimal for its loads; at most `n + spare` chains, usually few.
+    """The plan without excess, and still optimal for its loads; at most as many chains as places, usually few.
 
     `full`: there are no place-holders.
     """
@@ -76,7 +79,8 @@ def repaired(scores: Array, plan: Plan, *, full: bool) -> Plan:
 def _augment(scores: Array, plan: Plan, *, full: bool) -> Plan:
     """One chain from every overfull expert to the nearest expert with room, where it is nearer to no other of them.
 
-    Such chains share no expert, so all are used at once.
+    Such chains share no expert, so all are used at once. A datapoint of several experts can move along two edges: they
+    do not meet, as it is at the beginning of each and at the end of none.
     """
     k = scores.shape[1]
     assignment, holders, prices, excess, _, steps = plan
@@ -96,10 +100,13 @@ def _augment(scores: Array, plan: Plan, *, full: bool) -> Plan:
 
     # Every datapoint (or holder) at the cost of its edge can move along it: as many go at once as all edges allow.
     onward = take(successor, assignment)
-    regret = own_scores(scores, assignment) - own_scores(scores, jnp.minimum(onward, k - 1))
+    there = jnp.minimum(onward, k - 1)
+    loss = own_scores(scores, assignment) - own_scores(scores, there)
     on_path = successor < k
     edge_cost = own_scores(costs, jnp.minimum(successor, k - 1))
-    eligible = (onward < k) & (regret == take(edge_cost, assignment))
+    eligible = (onward < k) & (loss == take(edge_cost, assignment))
+    if assignment.ndim == 2:
+        eligible = eligible & ~own_scores(held(assignment, k), there)
     supply = scatter_add(k, assignment, eligible.astype(jnp.int32))
     by_holder = jnp.zeros(k, bool) if full else on_path & (holders > 0) & (edge_cost >= 0)
     if not full:
@@ -110,7 +117,8 @@ def _augment(scores: Array, plan: Plan, *, full: bool) -> Plan:
     moving = take(units, source)
 
     several = jnp.any(units > 1)
-    rank = jax.lax.cond(several, partial(_rank_by_sorting, k=k), partial(_rank_of_first, k=k), assignment, eligible)
+    ranks = partial(_rank_by_sorting, k=k), partial(_rank_of_first, k=k)
+    rank = jax.lax.cond(several, *ranks, assignment.reshape(-1), eligible.reshape(-1)).reshape(assignment.shape)
     moved = jnp.where(eligible & (rank < take(moving, assignment)), onward, assignment)
     if not full:
         shift = jnp.where(by_holder, moving, 0)

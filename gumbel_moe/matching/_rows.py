@@ -19,6 +19,23 @@ def best_expert(values: Array) -> Array:
     return (-jnp.max(jnp.where(below < 0, -k, -index), axis=-1)).astype(jnp.int32)
 
 
+def best_experts(values: Array, each: int | None) -> Array:
+    """`best_expert`, or the `each` best ones `(n, each)`, which are distinct whatever the values."""
+    return best_expert(values) if each is None else jax.lax.top_k(values, each)[1]
+
+
+def anywhere(n: int, each: int | None) -> Array:
+    """An assignment of the shape that is wanted: `(n,)`, or `(n, each)` for several experts."""
+    if each is None:
+        return jnp.zeros(n, jnp.int32)
+    return jnp.broadcast_to(jnp.arange(each, dtype=jnp.int32), (n, each))
+
+
+def held(assignment: Array, k: int) -> Array:
+    """Which of the `k` experts every datapoint is at, `(n, k)`, for an assignment `(n, each)`."""
+    return jnp.any(assignment[:, :, None] == jnp.arange(k, dtype=jnp.int32), axis=1)
+
+
 def take(values: Array, index: Array) -> Array:
     """`values[index]` along the first axis for numbers that are in range: a third of indexing's program."""
     return values.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
@@ -30,7 +47,9 @@ def scatter_add(size: int, index: Array, values: Array | int) -> Array:
 
 
 def without(values: Array, assignment: Array) -> Array:
-    """The values `(n, k)` with `-inf` at every datapoint's own expert."""
+    """The values `(n, k)` with `-inf` at every datapoint's own expert, or experts."""
+    if assignment.ndim == 2:
+        return jnp.where(held(assignment, values.shape[1]), -jnp.inf, values)
     return values.at[jnp.arange(values.shape[0]), assignment].set(-jnp.inf)
 
 
@@ -40,8 +59,13 @@ def count(assignment: Array, k: int) -> Array:
 
 
 def own_scores(scores: Array, assignment: Array) -> Array:
-    """Score `(n,)` of every datapoint at its own expert, which is in range: a third of the program of `at_expert`."""
-    own = jnp.stack([jnp.arange(scores.shape[0], dtype=jnp.int32), assignment], axis=1)
+    """Score of every datapoint at its own expert, or experts, of the assignment's shape: a third of the program of
+    `at_expert`. They are in range.
+    """
+    row = jnp.arange(scores.shape[0], dtype=jnp.int32)
+    if assignment.ndim == 2:
+        row = jnp.broadcast_to(row[:, None], assignment.shape)
+    own = jnp.stack([row, assignment], axis=-1)
     return jax.lax.gather(
         scores,
         own,
@@ -52,8 +76,21 @@ def own_scores(scores: Array, assignment: Array) -> Array:
 
 
 def regret(shifted: Array, assignment: Array) -> Array:
-    """What every datapoint would gain at its best expert, `(n,)`, where `shifted` are the scores less the prices."""
-    return jnp.max(shifted, axis=1) - own_scores(shifted, assignment)
+    """What every datapoint would gain at its best expert, or experts, `(n,)`, where `shifted` are scores less prices.
+
+    Of several: its worst one for the best of the others, and so on while that is a gain. None of it is negative.
+    """
+    if assignment.ndim == 1:
+        return jnp.max(shifted, axis=1) - own_scores(shifted, assignment)
+    own = jnp.sort(own_scores(shifted, assignment), axis=1)
+    others = jax.lax.top_k(without(shifted, assignment), own.shape[1])[0]
+    return jnp.sum(jnp.maximum(others - own, 0), axis=1)
+
+
+def margin(shifted: Array, assignment: Array) -> Array:
+    """By how much the best expert that is not a datapoint's own is ahead of its worst own one, `(n,)`."""
+    own = own_scores(shifted, assignment)
+    return jnp.max(without(shifted, assignment), axis=1) - (own if assignment.ndim == 1 else jnp.min(own, axis=1))
 
 
 def from_zero(prices: Array, holders: Array) -> Array:

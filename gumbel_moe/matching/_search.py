@@ -12,7 +12,7 @@ from gumbel_moe.matching._paths import lowered
 from gumbel_moe.matching._prices import Search, cool, start_at
 from gumbel_moe.matching._repair import Plan, repaired, rounded
 from gumbel_moe.matching._residual import residual_costs
-from gumbel_moe.matching._rows import best_expert, count, from_zero, own_scores, regret
+from gumbel_moe.matching._rows import anywhere, best_experts, count, from_zero, own_scores, regret
 from gumbel_moe.matching._start import COLD_START, centre_and_spread, first_temperature, plausible
 from gumbel_moe.matching._ties import temperatures, tested, without_ties
 
@@ -37,19 +37,22 @@ class _State(NamedTuple):
     tried: Array  # it was
 
 
-def search(scores: Array, far: Array, capacity: Array, spare: Array | None, prices: Array | None) -> tuple[Plan, Array]:
+def search(
+    scores: Array, far: Array, capacity: Array, spare: Array | None, prices: Array | None, each: int | None = None
+) -> tuple[Plan, Array]:
     """The best plan, and the duality gap left in it by rounding, `sum_i max_j (s[i, j] - u_j) - (s[i, z_i] - u_{z_i})`.
 
     Its prices are at least 0, and 0 where a place is free: there is no other term in the gap, and none is negative.
     The best score of every datapoint is 0; those at least `far` below should not be needed. `spare` is what
-    `sum(capacity)` is above `n`, or None when that is 0.
+    `sum(capacity)` is above `n`, or None when that is 0. Where there are several experts for `each` datapoint, the sums
+    of the largest take the place of the maximum in the gap, and `n each` that of `n`.
     """
     n, k = scores.shape
     first, spread = centre_and_spread(scores, far)
     tau = COLD_START * spread
     if prices is not None:
         first = jnp.where(jnp.all(jnp.isfinite(prices)), plausible(scores, prices), first)
-        tau = first_temperature(scores, capacity, first, spread)
+        tau = first_temperature(scores, capacity, first, spread, each)
     found = start_at(first, tau)
     coldest = float(jnp.finfo(scores.dtype).eps) ** 0.85 * spread
     few = jnp.asarray(_FEW * k, scores.dtype)
@@ -61,17 +64,19 @@ def search(scores: Array, far: Array, capacity: Array, spare: Array | None, pric
         enough = jnp.where(state.core, size / 2, few).astype(scores.dtype)
         # In a vmapped batch this is computed for all problems: no loop may start for those that are settled.
         enough = jnp.where(state.settled, jnp.inf, enough)
-        used, near = _cooled(scores, capacity, spare, state, spread=spread, enough=enough, coldest=coldest)
+        used, near = _cooled(scores, capacity, spare, state, spread=spread, enough=enough, coldest=coldest, each=each)
         data = (used, capacity, near)
 
         def with_core(_: None) -> _State:
-            plan, gap, settled = _with_core(scores, capacity, spare, near, size=size, enough=few, coldest=coldest)
+            plan, gap, settled = _with_core(
+                scores, capacity, spare, near, size=size, enough=few, coldest=coldest, each=each
+            )
             here = near._replace(passes=plan.steps)
             return vary_like(data, state._replace(found=here, plan=plan, gap=gap, settled=settled, proved=settled))
 
         def decide(_: None) -> _State:
             many = near.undecided > jnp.maximum(few, _MANY * k)
-            return vary_like(data, _decided(scores, capacity, spare, state, used, near, many=many))
+            return vary_like(data, _decided(scores, capacity, spare, state, used, near, many=many, each=each))
 
         if not worthwhile:
             return decide(None)
@@ -79,7 +84,7 @@ def search(scores: Array, far: Array, capacity: Array, spare: Array | None, pric
         return after._replace(core=vary_like(data, jnp.array(False)))
 
     no, nothing = jnp.array(False), jnp.zeros((), scores.dtype)
-    plan = _nobody(scores, found)
+    plan = _nobody(scores, found, each)
     start = _State(found, plan, nothing, no, no, jnp.array(worthwhile), no, no)
     data = (scores, capacity, found)
     end = jax.lax.while_loop(lambda state: ~state.settled, advance, vary_like(data, start))
@@ -93,7 +98,15 @@ def search(scores: Array, far: Array, capacity: Array, spare: Array | None, pric
 
 
 def _cooled(
-    scores: Array, capacity: Array, spare: Array | None, state: _State, *, spread: Array, enough: Array, coldest: Array
+    scores: Array,
+    capacity: Array,
+    spare: Array | None,
+    state: _State,
+    *,
+    spread: Array,
+    enough: Array,
+    coldest: Array,
+    each: int | None,
 ) -> tuple[Array, Search]:
     """The scores of this round, with noise in them where it breaks ties, and the prices found for them."""
     untie, found = state.untie, state.found
@@ -108,11 +121,19 @@ def _cooled(
         lambda a, b: jnp.where(untie, a, b), start_at(found.prices, warmest)._replace(passes=found.passes), found
     )
     coldest = jnp.where(untie, last, coldest)
-    return used, cool(used, capacity, begin, full=spare is None, enough=enough, coldest=coldest)
+    return used, cool(used, capacity, begin, full=spare is None, enough=enough, coldest=coldest, each=each)
 
 
 def _decided(
-    scores: Array, capacity: Array, spare: Array | None, state: _State, used: Array, near: Search, *, many: Array
+    scores: Array,
+    capacity: Array,
+    spare: Array | None,
+    state: _State,
+    used: Array,
+    near: Search,
+    *,
+    many: Array,
+    each: int | None,
 ) -> _State:
     """What follows from a round: another one without ties, once, where there are `many`; else a plan.
 
@@ -126,7 +147,8 @@ def _decided(
 
     def plan(_: None) -> tuple[Plan, Array]:
         slack = jnp.where(untie, _ALIKE * here.tau, 0)
-        rough = rounded(scores, capacity, spare, here.prices, best_expert(used - near.prices), slack)
+        preferred = best_experts(used - near.prices, each)
+        rough = rounded(scores, capacity, spare, here.prices, preferred, slack, each)
         untested = (rough.prices, jnp.array(True))
         prices, best = jax.lax.cond(
             untie, lambda: vary_like(data, tested(scores, rough)), lambda: vary_like(data, untested)
@@ -139,25 +161,35 @@ def _decided(
 
 
 def _with_core(
-    scores: Array, capacity: Array, spare: Array | None, found: Search, *, size: int, enough: Array, coldest: Array
+    scores: Array,
+    capacity: Array,
+    spare: Array | None,
+    found: Search,
+    *,
+    size: int,
+    enough: Array,
+    coldest: Array,
+    each: int | None,
 ) -> tuple[Plan, Array, Array]:
     """The core's plan, the gap left in it as in `search`, and whether everybody agrees, so that it is the best one."""
-    near, assignment, fits = match_core(scores, capacity, spare, found, size=size, enough=enough, coldest=coldest)
+    near, assignment, fits = match_core(
+        scores, capacity, spare, found, size=size, enough=enough, coldest=coldest, each=each
+    )
     holders = capacity - count(assignment, scores.shape[1])
     prices = from_zero(near.prices, holders)
     shifted = scores - prices
     best = jnp.max(shifted, axis=1)
-    gain = best - own_scores(shifted, assignment)
+    gain = best - own_scores(shifted, assignment) if each is None else regret(shifted, assignment)
     slack = _ROUNDING * float(jnp.finfo(scores.dtype).eps) * (jnp.max(jnp.abs(best)) + jnp.max(prices))
     plan = Plan(assignment, holders, prices, jnp.zeros_like(holders), fits, near.passes)
     return plan, jnp.sum(gain), fits & jnp.all(gain <= slack)
 
 
-def _nobody(scores: Array, found: Search) -> Plan:
+def _nobody(scores: Array, found: Search, each: int | None) -> Plan:
     """A plan that is none yet."""
     n, k = scores.shape
     nobody = jnp.zeros(k, jnp.int32)
-    return Plan(jnp.zeros(n, jnp.int32), nobody, found.prices, nobody, jnp.array(True), found.passes)
+    return Plan(anywhere(n, each), nobody, found.prices, nobody, jnp.array(True), found.passes)
 
 
 def _finished(scores: Array, plan: Plan, *, full: bool) -> tuple[Plan, Array]:

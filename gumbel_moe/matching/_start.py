@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
-from gumbel_moe.matching._rows import best_expert, count, sampled
+from gumbel_moe.matching._rows import best_experts, count, sampled
 
 COLD_START = 0.05  # first temperature, relative to the spread of the scores
 _COOLEST = 1e-3  # the same from given prices, at least
@@ -32,9 +32,9 @@ def plausible(scores: Array, prices: Array) -> Array:
     return jnp.clip(prices - jnp.min(prices), 0, widest)
 
 
-def first_temperature(scores: Array, capacity: Array, prices: Array, spread: Array) -> Array:
+def first_temperature(scores: Array, capacity: Array, prices: Array, spread: Array, each: int | None = None) -> Array:
     """In proportion to the datapoints that rounding at the given `prices` sends to overfull experts."""
     n, k = scores.shape
-    load = count(best_expert(scores - prices), k)
-    misplaced = jnp.sum(jnp.maximum(load - capacity, 0)).astype(scores.dtype) / n
+    load = count(best_experts(scores - prices, each), k)
+    misplaced = jnp.sum(jnp.maximum(load - capacity, 0)).astype(scores.dtype) / (n * (each or 1))
     return spread * jnp.clip(misplaced, _COOLEST, COLD_START)

@@ -12,7 +12,7 @@ def solver(request):
     if request.param == "compiled" and not _compiled.AVAILABLE:
         pytest.skip("installed without the compiled solver")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_solve, "suits", lambda n, k: n > 0 and request.param == "compiled")
+        patch.setattr(_solve, "suits", lambda n, k, each: n > 0 and request.param == "compiled")
         jax.clear_caches()  # functions that were traced with the other one
         yield request.param
     jax.clear_caches()

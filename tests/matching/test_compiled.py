@@ -155,7 +155,7 @@ def test_any_layout_of_the_scores():
 def test_draws_are_the_same_without_it(monkeypatch):
     d = GumbelMatching(large_problems.scores("random", 40, 4, 0), 10)
     value, log_q = d.sample_with_conditionals(jax.random.key(0), (5,))
-    monkeypatch.setattr(_solve, "suits", lambda n, k: False)
+    monkeypatch.setattr(_solve, "suits", lambda n, k, each: False)
     jax.clear_caches()
     other, other_log_q = d.sample_with_conditionals(jax.random.key(0), (5,))
     jax.clear_caches()

@@ -133,7 +133,7 @@ def test_a_total_beyond_the_range(sign):
 @pytest.mark.parametrize(("n", "k", "capacity"), SHAPES)
 def test_search(n, k, capacity, kind, x64, monkeypatch):
     """The search in JAX counts in the scores' own width; its gap has to admit what that costs."""
-    monkeypatch.setattr(_solve, "suits", lambda n, k: False)
+    monkeypatch.setattr(_solve, "suits", lambda n, k, each: False)
     s, u = problems(np.float64 if x64 else np.float32, kind, n, k)
     wrong, _ = flaws(s, capacity, solved(s, capacity, u))
     assert not wrong.size, s[wrong[0]]
