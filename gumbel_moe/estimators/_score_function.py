@@ -20,7 +20,7 @@ Routings = Routing | Sequence[Routing]
 
 
 def score_function_loss(
-    routing: Routings, losses: ArrayLike, baseline: ArrayLike | None = None, *, pairs: bool = True
+    routing: Routings, losses: ArrayLike, baseline: ArrayLike | None = None, *, pairs: bool = False
 ) -> Array:
     r"""A scalar whose value estimates the mean loss and whose gradient estimates its gradient, both without bias.
 
@@ -33,14 +33,12 @@ def score_function_loss(
     an unbiased estimate of $\nabla J$ with respect to the parameters of the experts and of the router alike. Each
     datapoint is seen by the one expert that handles it.
 
-    Of $m \ge 2$ experts $S_i$ per datapoint the value is $\frac1n \sum_i \sum_{j \in S_i} w_{ij} f_{ij}$, for the same
-    objective. Each of them is compared with the others: the router's part of the gradient is
+    Of $m$ experts $S_i$ per datapoint each has a loss of its own, and the objective is the same: the value is
+    $\frac1n \sum_i \sum_{j \in S_i} w_{ij} f_{ij}$, and the gradient
 
-    $$\frac1n \sum_i \sum_{j < l \in S_i} w_{ij} w_{il} \, (f_{ij} - f_{il})
-    (\nabla \log p_{ij} - \nabla \log p_{il}) ,$$
+    $$\frac1n \sum_i \sum_{j \in S_i} w_{ij} \left( \nabla f_{ij} + (f_{ij} - b_i) \nabla \log p_{ij} \right).$$
 
-    unbiased too, since two experts' weights have $E[w_{ij} w_{il} 1(j, l \in S_i)] = p_{ij} p_{il}$; it is exact for
-    $m = k$, and for losses that are the same under all experts nothing is left.
+    With more experts it has less noise from the draws, and none for $m = k$.
 
     **Arguments:**
 
@@ -52,17 +50,19 @@ def score_function_loss(
       mean of two layers' losses, would be biased. Layers of a stack have one expert per datapoint: of several, the next
       layer would see a mixture of their outputs, in which the loss is not linear, and no weights make up for that.
     - `losses`: `(n,)`, the loss of every datapoint under its expert (in a stack: its experts), differentiable; `(n, m)`
-      for $m$ experts per datapoint, the loss under each of them alone. It may
-      depend on the datapoint's own experts alone: where attention or a batch's statistics mix datapoints, the weights
-      no longer stand for what they should. Entries of datapoints that were skipped or left out are ignored, whatever
-      they hold.
+      for $m$ experts per datapoint, the loss under each of them by itself. It may depend on the datapoint's own experts
+      alone: where attention or a batch's statistics mix datapoints, the weights no longer stand for what they should.
+      Entries of datapoints that were skipped or left out are ignored, whatever they hold.
     - `baseline`: what to subtract from the losses in the score term, treated as a constant; it must not depend on the
       draw that made `routing`. A scalar or `(n,)`: one value per datapoint. `(n, k)`: one per datapoint and expert;
       then $b_{i z_i}$ is subtracted and $\sum_j b_{ij} \nabla p_{ij}$ added, so that the estimate stays unbiased (not
-      for a stack). None: 0. In the comparison of several experts, a value per datapoint cancels; one per expert does
-      not.
-    - `pairs`: of several experts per datapoint, whether to compare them with each other. False: the sum over them of
-      $w_{ij} (f_{ij} - b_{ij}) \nabla \log p_{ij}$.
+      for a stack). None: 0.
+    - `pairs`: for $m \ge 2$ experts, compare them with each other instead: the score term is then
+      $\sum_{j < l \in S_i} w_{ij} w_{il} (f_{ij} - f_{il}) (\nabla \log p_{ij} - \nabla \log p_{il})$, in which a
+      baseline `(n,)` cancels and one `(n, k)` is subtracted first. It is unbiased too where every pair of experts is
+      feasible for a datapoint, since $E[w_{ij} w_{il} 1(j, l \in S_i)] = p_{ij} p_{il}$, and exact for $m = k$. But
+      products of weights have heavy tails (with independent draws and 2 or 3 of more experts no finite variance): with
+      any baseline the sum over single experts was ahead in all that was measured (page *Which estimator*).
 
     **Returns:** a scalar, of the dtype of the losses and weights; 0 if there are no datapoints.
 

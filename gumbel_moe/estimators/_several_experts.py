@@ -1,4 +1,4 @@
-"""The score-function estimator for datapoints that have several experts: each is compared with the others."""
+"""The score-function estimator for datapoints that have several experts."""
 
 import jax
 import jax.numpy as jnp

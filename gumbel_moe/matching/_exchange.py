@@ -24,15 +24,15 @@ def exchange_distances(scores: ArrayLike, assignment: ArrayLike, capacity: Array
     one datapoint more and expert $p$ one less. It gives the conditional distributions of Gumbel-Matching,
     $q_{ij} = \mathrm{softmax}_j(a_{ij} - D_{j z_i})$ (see the theory page of the documentation).
 
-    Where a datapoint has several experts, a set $Z_i$, the minimum in $W_{pj}$ is over the datapoints that are at $p$ and
-    not at $j$. Then $j \in Z_i$ is among the experts of $i$ as long as
-    $s_{ij} > \max_{l \notin Z_i} (s_{il} - D_{lj})$, all other scores being as they are.
+    Where a datapoint has several experts, a set $Z_i$, the minimum in $W_{pj}$ is over the datapoints that are at $p$
+    and not at $j$. Then $j \in Z_i$ is among the experts of $i$ as long as $s_{ij} > \max_{l \notin Z_i} (s_{il} -
+    D_{lj})$, all other scores being as they are.
 
     **Arguments:**
 
     - `scores`: `(..., n, k)`, as for [`solve_matching`][gumbel_moe.matching.solve_matching].
-    - `assignment`: `(..., n)` integers, or `(..., n, m)` with several experts for a datapoint, all different: an optimal
-      assignment for `scores` (not checked).
+    - `assignment`: `(..., n)` integers, or `(..., n, m)` with several experts for a datapoint, all different: an
+      optimal assignment for `scores` (not checked).
     - `capacity`: an int or `(k,)` ints.
 
     **Returns:** `(..., k, k)`, zero on the diagonal, `+inf` where no chain leads. Where `assignment` holds a negative

@@ -1,8 +1,8 @@
 """Several experts for a datapoint: how much of each it has, where the sum of its best scores is smoothed.
 
 The largest of `sum_j w_j x_j + tau * entropy` over weights between 0 and 1 that add up to `m` is a smooth stand-in for
-the sum of the `m` largest `x_j`. Its weights are `1 / (1 + exp((threshold - x_j) / tau))`, each datapoint with a threshold
-of its own that makes them add up.
+the sum of the `m` largest `x_j`. Its weights are `1 / (1 + exp((threshold - x_j) / tau))`, each datapoint with a
+threshold of its own that makes them add up.
 """
 
 import jax
