@@ -28,8 +28,10 @@ def largest_perturbed(key: Array, logits: Array, number: int) -> tuple[Array, Ar
 def log_inclusion(margin: Array) -> Array:
     r"""$\log P(a + G > \tau) = \log (1 - \exp(-e^{a - \tau}))$, with $G$ standard Gumbel, for margins $a - \tau$."""
     few = jnp.minimum(margin, _TINY)
-    likely = jnp.log(-jnp.expm1(-jnp.exp(jnp.maximum(margin, _TINY))))
-    return jnp.where(margin < _TINY, few - jnp.exp(few) / 2, likely)
+    rate = jnp.exp(jnp.maximum(margin, _TINY))
+    some = jnp.log(-jnp.expm1(-jnp.minimum(rate, 1)))
+    many = jnp.log1p(-jnp.exp(-jnp.maximum(rate, 1)))
+    return jnp.where(margin < _TINY, few - jnp.exp(few) / 2, jnp.where(rate < 1, some, many))
 
 
 def inclusion_weights(logits: Array, log_q: Array, experts: Array) -> Array:

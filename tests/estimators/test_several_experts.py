@@ -77,7 +77,7 @@ ROUTERS = {
     "skip-3": SkipRouter((4, 5, 6, 7), experts_per_datapoint=3),
     "gumbel-matching-3": GumbelMatchingRouter((6, 7, 7, 5), experts_per_datapoint=3),
 }
-QUICK = {"none": "skip", "scalar": "gumbel-matching", "datapoint": "independent-3", "expert": "gumbel-matching-3"}
+QUICK = {"none": "skip", "scalar": "gumbel-matching", "datapoint": None, "expert": "independent-3"}
 
 
 @pytest.mark.parametrize(
@@ -133,25 +133,20 @@ def test_pairs_without_the_second_weight_are_rejected():
 
 
 @pytest.mark.parametrize("pairs", [False, True])
-@pytest.mark.parametrize("baseline", BASELINES)
-def test_all_experts_are_exact(pairs, baseline, x64):
+@pytest.mark.parametrize("baseline", ["none", "expert"])
+def test_all_experts_are_exact(pairs, baseline):
     """Whatever is drawn: there is nothing to draw."""
-    params = jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), PARAMS)
-    router, given = SkipRouter(N, experts_per_datapoint=K), BASELINES[baseline]
-    given = given if given is None else given.astype(jnp.result_type(float))
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        a, f = jnp.asarray(rng.normal(size=(N, K))), jnp.asarray(rng.normal(size=(N, K)))
+        given = None if baseline == "none" else jnp.asarray(rng.normal(size=(N, K)))
 
-    def loss(params):
-        routing = router(KEY, logits_of(params))
-        losses = losses_of(params)
-        return score_function_loss(routing, losses, given, pairs=pairs)
+        def loss(a, f):
+            routing = SkipRouter(N, experts_per_datapoint=K)(KEY, a)
+            return score_function_loss(routing, f, given, pairs=pairs)
 
-    x, y = X.astype(jnp.result_type(float)), Y.astype(jnp.result_type(float))
-    logits_of = lambda params: x @ params["router"]  # noqa: E731
-    losses_of = lambda params: (x @ params["experts"] - y[:, None]) ** 2 + 1  # noqa: E731
-    found = jax.value_and_grad(loss)(params)
-    exact = jax.value_and_grad(lambda params: exact_loss(logits_of(params), losses_of(params)))(params)
-    tolerance = 1e-12 if x64 else 1e-5
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), found, exact)
+        found, exact = (jax.value_and_grad(function, (0, 1))(a, f) for function in (loss, exact_loss))
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-12), found, exact)
 
 
 def test_pairs_by_their_definition():
@@ -170,7 +165,8 @@ def test_pairs_by_their_definition():
     def loss(a):
         return score_function_loss(ROUTERS["skip-3"](KEY, a), losses, 5.0, pairs=True)
 
-    np.testing.assert_allclose(jax.grad(loss)(logits(PARAMS)), jax.grad(by_pairs)(logits(PARAMS)), atol=1e-5)
+    found, expected = (jax.jit(jax.grad(function))(logits(PARAMS)) for function in (loss, by_pairs))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_more_experts_have_less_noise():
@@ -244,14 +240,11 @@ def test_baselines_that_learn():
     np.testing.assert_allclose(mean.baseline(state), (weight * losses).sum() / max(weight.sum(), 1), rtol=1e-5)
 
     critic = LossCritic(lambda params, x: x @ params, optax.sgd(0.5))
-    before = critic.init(jnp.zeros((2, K)))
-    _, after = critic.loss(before, routing, losses, X)
-
-    def error(params):
-        squares = (jnp.take_along_axis(X @ params, routing.expert, axis=1) - losses) ** 2
-        return jnp.sum(jnp.where(routing.kept, squares, 0)) / routing.kept.sum()
-
-    np.testing.assert_allclose(after.params, -0.5 * jax.grad(error)(jnp.zeros((2, K))), rtol=1e-5)
+    after = jax.jit(lambda: critic.loss(critic.init(jnp.zeros((2, K))), routing, losses, X)[1].params)()
+    # Down the gradient of the mean squared error over those kept, from zero.
+    hit = np.asarray(routing.expert)[..., None] == np.arange(K)
+    wanted = (hit * np.where(routing.kept, losses, 0)[..., None]).sum(axis=1)
+    np.testing.assert_allclose(after, np.asarray(X).T @ wanted / np.asarray(routing.kept).sum(), rtol=1e-4)
 
     network = shared_network(K, 1)
     student = StudentExperts(network.apply, optax.adam(1e-2), network.decode)
@@ -261,13 +254,14 @@ def test_baselines_that_learn():
     def loss_of(output):
         return (output[:, 0] - Y) ** 2
 
-    value, later = student.loss(state, routing, outputs, X, loss_of)
+    value, later = jax.jit(lambda outputs: student.loss(state, routing, outputs, X, loss_of))(outputs)
     table = student.baseline(state, X, loss_of)
     by_hand = score_function_loss(routing, (outputs[..., 0] - Y[:, None]) ** 2, table)
     np.testing.assert_allclose(value, by_hand, rtol=1e-5)
-    expected = student.update(state, routing, outputs, X)
+    update = jax.jit(lambda outputs: student.update(state, routing, outputs, X))
+    expected = update(outputs)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), later.params, expected.params)
-    poisoned = student.update(state, routing, jnp.where(routing.kept[..., None], outputs, jnp.nan), X)
+    poisoned = update(jnp.where(routing.kept[..., None], outputs, jnp.nan))
     jax.tree.map(np.testing.assert_array_equal, poisoned.params, expected.params)
 
 

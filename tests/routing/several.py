@@ -1,6 +1,7 @@
 """Routers of two experts for every datapoint, and a loop that fills buffers with them."""
 
 import numpy as np
+import pytest
 
 from gumbel_moe.routing import ROUTERS, make_router
 from tests.routing import routers
@@ -13,6 +14,14 @@ ALL = {
     for name, entry in ROUTERS.items()
     if entry.one_expert and entry.kind != "uncorrected"
 }
+# What all share is tried on three of them, one of each kind; on the others by the slow tests.
+SOME = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("skip", "gumbel_matching", "switch") else pytest.mark.slow)
+        for name in ALL
+    ],
+)
 WEIGHTED = {name: router for name, router in ALL.items() if ROUTERS[name].kind == "weighted"}
 CHOOSING = {name: router for name, router in ALL.items() if ROUTERS[name].kind == "biased"}
 

@@ -38,16 +38,22 @@ def z_of_weights(router, logits, weight=lambda routing: routing.weight):
 
 
 ROUTERS = [
-    *(IndependentRouter(experts_per_datapoint=m, floor=floor) for m, floor in ((2, 0.0), (3, 0.2))),
-    *(SkipRouter((2, 3, 8, 4), experts_per_datapoint=m, floor=floor) for m, floor in ((2, 0.1), (3, 0.0))),
+    IndependentRouter(experts_per_datapoint=2),
+    SkipRouter((2, 3, 8, 4), experts_per_datapoint=3, floor=0.1),
     GumbelMatchingRouter(4, experts_per_datapoint=2),
+    GumbelMatchingRouter((8, 7, 6, 4), experts_per_datapoint=3, floor=0.0),
+]
+MORE = [
+    IndependentRouter(experts_per_datapoint=3, floor=0.2),
+    SkipRouter((2, 3, 8, 4), experts_per_datapoint=2),
     GumbelMatchingRouter((5, 4, 6, 5), experts_per_datapoint=2, floor=0.0),
-    GumbelMatchingRouter((8, 7, 5, 4), experts_per_datapoint=3),
-    GumbelMatchingRouter(7, experts_per_datapoint=3, floor=0.0),
+    GumbelMatchingRouter(7, experts_per_datapoint=3, floor=0.3),
 ]
 
 
-@pytest.mark.parametrize("router", ROUTERS, ids=str)
+@pytest.mark.parametrize(
+    "router", [*ROUTERS, *(pytest.param(router, marks=pytest.mark.slow) for router in MORE)], ids=str
+)
 def test_unbiased(router):
     z, limit = z_of_weights(router, several.logits())
     assert z < limit
@@ -68,7 +74,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize("router", [ROUTERS[0], ROUTERS[2], ROUTERS[4]], ids=str)
+@pytest.mark.parametrize("router", ROUTERS[:3], ids=str)
 def test_wrong_weights_are_rejected(router, wrong):
     z, limit = z_of_weights(router, several.logits(), WRONG[wrong])
     assert z > 2 * limit
@@ -84,13 +90,10 @@ def test_the_threshold_is_not_that_of_one_expert():
     assert z > 2 * limit
 
 
-@pytest.mark.parametrize(
-    "router", [SkipRouter(2, experts_per_datapoint=2), GumbelMatchingRouter(5, experts_per_datapoint=2)]
-)
-def test_in_float64_and_with_forbidden_experts(router):
+def test_in_float64_and_with_forbidden_experts():
     with jax.enable_x64(True):
         logits = several.logits(seed=1).at[0, 0].set(-jnp.inf).at[3, 2].set(-jnp.inf)
-        z, limit = z_of_weights(router, logits)
+        z, limit = z_of_weights(GumbelMatchingRouter(5, experts_per_datapoint=2), logits)
         assert z < limit
 
 
@@ -140,7 +143,7 @@ def best_total(scores, capacity, number):
     return best
 
 
-@pytest.mark.parametrize("capacity", [(2, 2, 2, 2), (3, 2, 2, 4), (4, 2, 1, 1)])
+@pytest.mark.parametrize("capacity", [(2, 2, 2, 2), (4, 2, 1, 3)])
 def test_thresholds_by_solving_again(capacity):
     """An expert stays just as long as its score is above the threshold, all else as it is."""
     with jax.enable_x64(True):
@@ -160,12 +163,15 @@ def test_thresholds_by_solving_again(capacity):
 
 def test_log_inclusion(x64):
     margin = np.array([-700.0, -90.0, -21.0, -19.0, -5.0, 0.0, 2.0, 5.0, np.inf])
-    exact = np.where(margin < -20, margin, np.log(-np.expm1(-np.exp(np.clip(margin, -30, 700)))))
-    found = log_inclusion(jnp.asarray(margin))
-    np.testing.assert_allclose(found, exact, rtol=1e-9 if x64 else 1e-6, atol=1e-12)
+    rate = np.exp(margin)
+    exact = [
+        np.log1p(-np.exp(-r)) if r > 1 else m if m < -30 else np.log(-np.expm1(-r))
+        for m, r in zip(margin, rate, strict=True)
+    ]
+    np.testing.assert_allclose(log_inclusion(jnp.asarray(margin)), exact, rtol=1e-9 if x64 else 3e-6, atol=1e-40)
 
 
-def test_sharp_logits_stay_finite(x64):
+def test_sharp_logits_stay_finite():
     logits = several.logits(scale=1e4)
     for router in several.WEIGHTED.values():
         routing = router(routers.KEY, logits)
