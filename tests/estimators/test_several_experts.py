@@ -247,7 +247,7 @@ def test_baselines_that_learn():
     np.testing.assert_allclose(after, np.asarray(X).T @ wanted / np.asarray(routing.kept).sum(), rtol=1e-4)
 
     network = shared_network(K, 1)
-    student = StudentExperts(network.apply, optax.adam(1e-2), network.decode)
+    student = StudentExperts(network.apply, optax.sgd(1e-2), network.decode)
     state = student.init(network.init(KEY, 2))
     outputs = jnp.take_along_axis(X @ PARAMS["experts"], routing.expert, axis=1)[..., None]
 
