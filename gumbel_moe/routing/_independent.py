@@ -60,8 +60,9 @@ class IndependentRouter(SeveralExperts):
 
     ```
 
-    Reference: for several experts, T. Vieira, *Estimating means in a finite universe* (2017), on the weights
-    of W. Kool, H. van Hoof, M. Welling, *Stochastic Beams and Where to Find Them*, arXiv 1903.06059 (2019), section 4.
+    Reference: for several experts, N. Duffield, C. Lund, M. Thorup, *Priority Sampling for Estimation of Arbitrary
+    Subset Sums*, Journal of the ACM 54 (2007); W. Kool, H. van Hoof, M. Welling, *Stochastic Beams and Where to Find
+    Them: The Gumbel-Top-k Trick for Sampling Sequences Without Replacement*, arXiv 1903.06059 (2019).
     """
 
     weighted: ClassVar[bool] = True

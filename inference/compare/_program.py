@@ -23,12 +23,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program; the exit code: 0, or 130 when it was interrupted."""
     parser = _parser()
     args = parser.parse_args(arguments)
+    try:
+        problems = [_problem(TASKS[name](args.seed), args) for name in (TASKS if args.data == "all" else [args.data])]
+    except ValueError as error:
+        parser.error(f"argument --experts-per-datapoint: {error}")
     with sole_writer(parser, args.out):
-        tasks = [TASKS[name](args.seed) for name in (TASKS if args.data == "all" else [args.data])]
-        try:
-            problems = [_several(task, _methods(task, args), args.experts_per_datapoint) for task in tasks]
-        except ValueError as error:
-            parser.error(f"argument --experts-per-datapoint: {error}")
         return _run(args, problems)
 
 
@@ -90,12 +89,9 @@ def _compare(task: Task, methods: list[Method], args: argparse.Namespace, result
             print(f"wrote {path}")
 
 
-def _methods(task: Task, args: argparse.Namespace) -> list[Method]:
-    return args.routers or [METHODS[name] for name in task.methods]
-
-
-def _several(task: Task, methods: list[Method], number: int | None) -> tuple[Task, list[Method]]:
-    """The problem and the methods with a number of experts for every datapoint."""
+def _problem(task: Task, args: argparse.Namespace) -> tuple[Task, list[Method]]:
+    """The problem and its methods, with as many experts for every datapoint as asked for."""
+    methods, number = args.routers or [METHODS[name] for name in task.methods], args.experts_per_datapoint
     if number is None:
         return task, methods
     return task.with_experts(number), [method.with_experts(number) for method in methods]
