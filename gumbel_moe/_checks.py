@@ -168,9 +168,8 @@ def check_pairs(capacity: Array | np.ndarray, num_datapoints: int, each: int) ->
     places = np.minimum(np.asarray(capacity), num_datapoints).sum(dtype=np.int64)
     if places < num_datapoints * each:
         raise ValueError(
-            f"capacity has room for {places} pairs of a datapoint and an expert (sum over {capacity.shape[-1]} experts, "
-            f"none of which takes a datapoint twice), but {num_datapoints} datapoints of {each} experts each are "
-            f"{num_datapoints * each}"
+            f"capacity has room for {places} pairs of a datapoint and an expert (no pair twice), "
+            f"but {num_datapoints} datapoints of {each} experts each are {num_datapoints * each}"
         )
 
 

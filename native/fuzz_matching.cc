@@ -63,6 +63,7 @@ Problem<Score> Draw(std::mt19937_64& random, bool several) {
   Problem<Score> problem;
   const bool tiny = Below(random, 4) > 0;
   problem.n = 1 + Below(random, tiny ? 6 : 40);
+  if (several && Below(random, 50) == 0) problem.n += 200;  // enough for prices that come from a sample
   problem.k = 1 + Below(random, tiny ? 4 : 9);
   problem.each = 1 + (several ? Below(random, problem.k) : 0);
   const int kinds = 1 + static_cast<int>(Below(random, 9));

@@ -9,6 +9,9 @@
 // prices and the margin: in the order of their margins, the first few tell which is the cheapest. That holds for those
 // who have not moved since the anchor was set; the others are looked at one by one, and when they are many, it is set
 // anew.
+//
+// Where that does not help, as with rows that are alike in groups, a look at all serves for several moves: it leaves a
+// list of the cheapest of an edge, and everybody below a limit is in the list.
 
 #ifndef GUMBEL_MOE_SEVERAL_EXPERTS_H_
 #define GUMBEL_MOE_SEVERAL_EXPERTS_H_
@@ -42,8 +45,10 @@ class SeveralExperts {
         strays_(k),
         strayed_(n),
         anchor_(k),
-        costs_(k * k),
+        costs_(k * k, kInfinity),
         movers_(k * k),
+        limits_(k * k, -kInfinity),
+        list_of_(k * k, -1),
         shifted_(k),
         top_(each) {}
 
@@ -70,6 +75,14 @@ class SeveralExperts {
       }
     }
     Anchor(prices);
+    for (int64_t p = 0; p < k_; ++p) {
+      const std::vector<Member>& members = members_[p];
+      for (int64_t at = 0; at < sorted_[p]; ++at) Offer(members[at].datapoint, p);
+      if (sorted_[p] == Load(p)) continue;
+      for (int64_t j = 0; j < k_; ++j) {
+        if (j != p && costs_[p * k_ + j] > Bound(p, j, members[sorted_[p] - 1])) Renew(p, j);
+      }
+    }
   }
 
   void Move(int64_t i, int64_t p, int64_t j) {
@@ -98,6 +111,7 @@ class SeveralExperts {
       if (q == j) continue;
       if (Goes(i, q, j)) Renew(q, j);
       const double cost = static_cast<double>(row[q]) - row[p];
+      if (cost < limits_[q * k_ + p]) lists_[list_of_[q * k_ + p]].push_back({cost, i});
       if (cost < costs_[q * k_ + p]) {
         costs_[q * k_ + p] = cost;
         movers_[q * k_ + p] = i;
@@ -108,7 +122,7 @@ class SeveralExperts {
 
   void Refresh(const std::vector<double>& prices) {
     // About where looks at those who have moved take as long as the pass over the scores that a new anchor takes.
-    if (moves_ * moves_ > k_ * k_ * (n_ / (8 * each_) + 1)) Anchor(prices);
+    if (moves_ * moves_ > kRenewed * k_ * k_ * (n_ / each_ + 1)) Anchor(prices);
   }
 
   double Regret(const std::vector<double>& prices) {
@@ -128,6 +142,10 @@ class SeveralExperts {
         held_values_.push_back(shifted[own[slot]]);
         shifted[own[slot]] = -kInfinity;
       }
+      double other = -kInfinity;
+#pragma omp simd reduction(max : other)
+      for (int64_t j = 0; j < k_; ++j) other = shifted[j] > other ? shifted[j] : other;
+      if (!(other > *std::min_element(held_values_.begin(), held_values_.end()))) continue;
       // The worst of its experts for the best of the others, and so on while that is a gain.
       for (int64_t slot = 0; slot < each_; ++slot) {
         const auto worst = std::min_element(held_values_.begin(), held_values_.end());
@@ -157,12 +175,16 @@ class SeveralExperts {
   }
 
  private:
-  static constexpr int64_t kSorted = 8;  // members per expert of the problem whose margins are put in order
+  static constexpr int64_t kRenewed = 2;
+  static constexpr int64_t kSorted = 4;  // members per expert of the problem whose margins are put in order
+
+  static constexpr int64_t kListed = 16;  // the cheapest of an edge that a look at all leaves
 
   struct Member {
-    double margin;
+    double key;  // margin, or cost
     int64_t datapoint;
   };
+  static constexpr auto ByKey = [](const Member& a, const Member& b) { return a.key < b.key; };
 
   bool Holds(int64_t i, int64_t j) const { return held_[i * words_ + j / 64] >> (j % 64) & 1; }
   void Hold(int64_t i, int64_t j) { held_[i * words_ + j / 64] |= uint64_t{1} << (j % 64); }
@@ -200,7 +222,7 @@ class SeveralExperts {
     }
   }
 
-  // Orders the members of every expert by their margins at the prices, and finds the cheapest one of every edge.
+  // Orders the members of every expert by their margins at the prices.
   void Anchor(const std::vector<double>& prices) {
     anchor_ = prices;
     moves_ = 0;
@@ -229,22 +251,15 @@ class SeveralExperts {
         members_[own[slot]].push_back({margin > -kInfinity ? margin : -kInfinity, i});  // a NaN has no order
       }
     }
-    std::fill(costs_.begin(), costs_.end(), kInfinity);
     for (int64_t p = 0; p < k_; ++p) {
       std::vector<Member>& members = members_[p];
       sorted_[p] = std::min<int64_t>(kSorted * k_, members.size());
-      std::partial_sort(members.begin(), members.begin() + sorted_[p], members.end(),
-                        [](const Member& a, const Member& b) { return a.margin < b.margin; });
-      for (int64_t at = 0; at < sorted_[p]; ++at) Offer(members[at].datapoint, p);
-      if (sorted_[p] == Load(p)) continue;
-      for (int64_t j = 0; j < k_; ++j) {
-        if (j != p && costs_[p * k_ + j] > Bound(p, j, members[sorted_[p] - 1])) Renew(p, j);
-      }
+      std::partial_sort(members.begin(), members.begin() + sorted_[p], members.end(), ByKey);
     }
   }
 
   // No edge from p to j costs a member less, nor one whose margin is larger.
-  double Bound(int64_t p, int64_t j, const Member& member) const { return (anchor_[p] - anchor_[j]) + member.margin; }
+  double Bound(int64_t p, int64_t j, const Member& member) const { return (anchor_[p] - anchor_[j]) + member.key; }
 
   // A datapoint at expert p for all edges from there.
   void Offer(int64_t i, int64_t p) {
@@ -255,36 +270,76 @@ class SeveralExperts {
     for (int64_t slot = 0; slot < each_; ++slot) offered[experts_[i * each_ + slot]] = kInfinity;
     double* costs = &costs_[p * k_];
     int64_t* movers = &movers_[p * k_];
+    const double* limits = &limits_[p * k_];
+    bool listed = false;
     for (int64_t j = 0; j < k_; ++j) {
       const bool less = offered[j] < costs[j];
       costs[j] = less ? offered[j] : costs[j];
       movers[j] = less ? i : movers[j];
+      listed |= offered[j] < limits[j];
+    }
+    for (int64_t j = 0; listed && j < k_; ++j) {
+      if (offered[j] < limits[j]) lists_[list_of_[p * k_ + j]].push_back({offered[j], i});
     }
   }
 
   // Looks for the cheapest datapoint from expert p to expert j.
   void Renew(int64_t p, int64_t j) {
-    double least = kInfinity;
-    int64_t mover = -1;
+    const int64_t edge = p * k_ + j;
+    if (list_of_[edge] < 0) {
+      list_of_[edge] = static_cast<int32_t>(lists_.size());
+      lists_.emplace_back();
+    }
+    std::vector<Member>& list = lists_[list_of_[edge]];
+    const auto gone = [&](const Member& one) { return !Holds(one.datapoint, p) || Holds(one.datapoint, j); };
+    list.erase(std::remove_if(list.begin(), list.end(), gone), list.end());
+    if (list.empty() && limits_[edge] < kInfinity) Fill(p, j, list);
+    if (static_cast<int64_t>(list.size()) > 4 * kListed) {
+      std::nth_element(list.begin(), list.begin() + kListed, list.end(), ByKey);
+      limits_[edge] = list[kListed].key;
+      list.resize(kListed);
+    }
+    const auto least = std::min_element(list.begin(), list.end(), ByKey);
+    costs_[edge] = list.empty() ? kInfinity : least->key;
+    movers_[edge] = list.empty() ? -1 : least->datapoint;
+  }
+
+  // The cheapest datapoints from expert p to expert j into their list, which is empty.
+  void Fill(int64_t p, int64_t j, std::vector<Member>& list) {
+    double limit = kInfinity;  // where the list is full, the largest cost in it
     const auto consider = [&](int64_t i) {
       if (Holds(i, j)) return;
       const double cost = static_cast<double>(Row(i)[p]) - Row(i)[j];
-      if (cost < least) {
-        least = cost;
-        mover = i;
+      if (!(cost < limit)) return;
+      list.push_back({cost, i});
+      std::push_heap(list.begin(), list.end(), ByKey);
+      if (static_cast<int64_t>(list.size()) > kListed) {
+        std::pop_heap(list.begin(), list.end(), ByKey);
+        list.pop_back();
       }
+      if (static_cast<int64_t>(list.size()) == kListed) limit = list.front().key;
     };
     for (const int64_t i : strays_[p]) consider(i);
     const std::vector<Member>& members = members_[p];
     const int64_t size = static_cast<int64_t>(members.size());
-    for (int64_t at = 0; at < size; ++at) {
-      // Behind those in order, none has a smaller margin than the last of them.
-      const int64_t ordered = std::min(at, sorted_[p] - 1);
-      if (at <= sorted_[p] && Bound(p, j, members[ordered]) >= least) break;
+    double bound = -kInfinity;  // for those not yet looked at; behind those in order, that of the last of them
+    int64_t at = 0;
+    for (; at < sorted_[p] && bound < limit; ++at) {
+      bound = Bound(p, j, members[at]);
       if (!strayed_[members[at].datapoint]) consider(members[at].datapoint);
     }
-    costs_[p * k_ + j] = least;
-    movers_[p * k_ + j] = mover;
+    if (at < size && bound < limit) {
+      const auto seen = std::partition(list.begin(), list.end(), [&](const Member& one) { return one.key < bound; });
+      if (seen != list.begin()) {
+        limit = bound;
+        list.erase(seen, list.end());
+      } else {
+        for (; at < size; ++at) {
+          if (!strayed_[members[at].datapoint]) consider(members[at].datapoint);
+        }
+      }
+    }
+    limits_[p * k_ + j] = limit;
   }
 
   const Score* scores_;
@@ -299,6 +354,9 @@ class SeveralExperts {
   std::vector<double> anchor_;
   std::vector<double> costs_;
   std::vector<int64_t> movers_;
+  std::vector<double> limits_;    // (k, k): who goes for less is in the list of the edge
+  std::vector<int32_t> list_of_;  // (k, k), -1: none yet
+  std::vector<std::vector<Member>> lists_;
   std::vector<double> shifted_;
   std::vector<double> held_values_;
   std::vector<std::pair<double, int64_t>> top_;

@@ -52,9 +52,15 @@ class SuccessivePaths {
     };
     if (start != even) consider(even);
     // Chance alone leaves about half as many to move, whatever the prices.
-    if (surplus > std::sqrt(static_cast<double>(n_ / Stride()) * graph_.each() * k_)) {
+    const double many = std::sqrt(static_cast<double>(n_ / Stride()) * graph_.each() * k_);
+    if (surplus > many) {
       const std::vector<double> centre = Centre();
       if (Plausible(centre)) consider(centre);
+    }
+    // With several experts for a datapoint there are as many times the paths, and it pays to look for better prices.
+    if (graph_.each() > 1 && surplus > many && Stride() > 1) {
+      const std::vector<double> sampled = OfSample();
+      if (!sampled.empty() && Plausible(sampled)) consider(sampled);
     }
     Place(start);
     while (FindPath()) Augment();
@@ -107,6 +113,18 @@ class SuccessivePaths {
     }
     for (double& mean : centre) mean /= n_;
     return centre;
+  }
+
+  // Prices that are right for one in four of the datapoints and of the places; nothing where there are none.
+  std::vector<double> OfSample() const {
+    constexpr int64_t kShare = 4;
+    std::vector<Score> scores;
+    for (int64_t i = 0; i < n_; i += kShare) scores.insert(scores.end(), graph_.Row(i), graph_.Row(i) + k_);
+    const int64_t n = (n_ + kShare - 1) / kShare;
+    std::vector<int64_t> capacity(k_);
+    for (int64_t j = 0; j < k_; ++j) capacity[j] = (capacity_[j] * n + n_ - 1) / n_;
+    SuccessivePaths sample(scores.data(), n, k_, graph_.each(), capacity.data());
+    return sample.Solve({}) ? sample.Prices() : std::vector<double>();
   }
 
   static constexpr int64_t kSampled = 16;  // datapoints per expert: enough to tell a wanted expert from chance

@@ -30,6 +30,7 @@ def there_and_back(router, logits):
 FUNCTIONS = {
     "solve_matching": lambda a: solve_matching(a, CAPACITY)[:3],
     "exchange_distances": (lambda a, z: exchange_distances(a, z, CAPACITY)),
+    "solve_matching of two each": lambda a: solve_matching(a, 2 * CAPACITY, experts_per_datapoint=2)[:3],
     "GumbelMatching.sample": lambda a: GumbelMatching(a, CAPACITY).sample(KEY),
     "SkipAssignment.sample": lambda a: SkipAssignment(a, CAPACITY).sample(KEY),
     "GumbelMatching.log_prob": (lambda a, z: GumbelMatching(a, CAPACITY).log_prob(z)),

@@ -65,6 +65,12 @@ def after(baseline, params, logits, *batch):
 PROGRAMS = {
     "solve_matching": (lambda s: matching.solve_matching(s, 2), LOGITS),
     "exchange_distances": (lambda s, z: matching.exchange_distances(s, z, 2), LOGITS, VALUE),
+    "solve_matching of two each": (lambda s: matching.solve_matching(s, 3, experts_per_datapoint=2), LOGITS),
+    "exchange_distances of two each": (
+        lambda s, z: matching.exchange_distances(s, jnp.stack([z, (z + 1) % K], axis=1), 3),
+        LOGITS,
+        VALUE,
+    ),
     "GumbelMatching.sample": (lambda a, key: GumbelMatching(a, 2).sample_with_conditionals(key), LOGITS, KEY),
     "GumbelMatching.log_prob": (lambda a, z: GumbelMatching(a, 2).log_prob(z), LOGITS, VALUE),
     "GumbelMatching.marginal_probs": (lambda a, key: GumbelMatching(a, 2).marginal_probs(key, 2), LOGITS, KEY),

@@ -25,8 +25,8 @@ def exchange_distances(scores: ArrayLike, assignment: ArrayLike, capacity: Array
     $q_{ij} = \mathrm{softmax}_j(a_{ij} - D_{j z_i})$ (see the theory page of the documentation).
 
     Where a datapoint has several experts, a set $Z_i$, the minimum in $W_{pj}$ is over the datapoints that are at $p$
-    and not at $j$. Then $j \in Z_i$ is among the experts of $i$ as long as $s_{ij} > \max_{l \notin Z_i} (s_{il} -
-    D_{lj})$, all other scores being as they are.
+    and not at $j$. Then $j \in Z_i$ is among the experts of $i$ as long as
+    $s_{ij} > \max_{l \notin Z_i} (s_{il} - D_{lj})$, all other scores being as they are.
 
     **Arguments:**
 
@@ -57,8 +57,8 @@ def exchange_distances(scores: ArrayLike, assignment: ArrayLike, capacity: Array
     rows = *batch, n
     several = assignment.ndim == scores.ndim and assignment.shape[:-1] == rows and 1 <= assignment.shape[-1] <= k
     if not (several or assignment.shape == rows) or not jnp.issubdtype(assignment.dtype, jnp.integer):
-        got = f"{assignment.dtype} of shape {assignment.shape}"
-        raise ValueError(f"assignment must be integers of shape {rows}, or with up to {k} experts in an axis more, got {got}")
+        allowed, got = f"integers of shape {rows}", f"{assignment.dtype} of shape {assignment.shape}"
+        raise ValueError(f"assignment must be {allowed}, or with up to {k} experts in an axis more, got {got}")
     return _all_distances(scores, assignment, jnp.asarray(capacity))
 
 

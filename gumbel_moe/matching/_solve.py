@@ -61,8 +61,8 @@ def solve_matching(
     $$\max_x \sum_{ij} s_{ij} x_{ij} \quad \text{subject to} \quad x_{ij} \in \{0, 1\}, \quad \sum_j x_{ij} = m, \quad
     \sum_i x_{ij} \le c_j ,$$
 
-    and the sum of the $m$ largest $s_{ij} - u_j$ takes the place of the maximum in the dual; by the same methods,
-    except that the search, which accelerators run, then needs memory `O(n m k)`.
+    and the sum of the $m$ largest $s_{ij} - u_j$ takes the place of the maximum in the dual. The methods are the same,
+    but the search, which accelerators run, then needs memory `O(n m k)`.
 
     **Arguments:**
 
@@ -90,8 +90,9 @@ def solve_matching(
     >>> from gumbel_moe.matching import solve_matching
     >>> match = solve_matching(jnp.array([[3.0, 1.0], [2.0, 1.5], [2.5, 0.0]]), capacity=(2, 1))
     >>> match.assignment.tolist(), float(match.value)
-    ([0, 1, 0], 7.0) >>> match = solve_matching(jnp.array([[3.0, 1.0, 0.0], [2.0, 1.5, 1.0]]), capacity=(1, 2, 1),
-    experts_per_datapoint=2)
+    ([0, 1, 0], 7.0)
+    >>> scores = jnp.array([[3.0, 1.0, 0.0], [2.0, 1.5, 1.0]])
+    >>> match = solve_matching(scores, capacity=(1, 2, 1), experts_per_datapoint=2)
     >>> match.assignment.tolist(), float(match.value)
     ([[0, 1], [1, 2]], 6.5)
 
