@@ -8,6 +8,7 @@ logits, mean over the datapoints, with each baseline. Prints a Markdown table.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,40 @@ from jax import Array
 
 from gumbel_moe._whole_file import write_json
 from gumbel_moe.estimators import score_function_loss
-from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, SkipRouter
+from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, Routing, SkipRouter, draw_without_replacement
 
 N, K = 64, 8
 SCALES = {"soft": 0.5, "middling": 2.0, "sharp": 5.0}
 COLUMNS = ("mean", "datapoint's mean", "table", "pairs", "pairs, table")
 
 
+AVERAGED = "independent, averaged"
+
+
+def averaged(number: int) -> Callable[[Array, Array], Routing]:
+    """The draws of `IndependentRouter` with the mean of their weights given the set that was drawn."""
+
+    def draw(key: Array, logits: Array) -> Routing:
+        routing = draw_without_replacement(key, logits, number)
+        own = {name: getattr(routing, name).T for name in ("expert", "kept", "log_prob", "gate")}
+        return Routing(**own, weight=routing.weight.T / number, log_probs=routing.log_probs[0])
+
+    return draw
+
+
 def routers(number: int) -> dict[str, Any]:
     """The weighted ones, with places that just suffice."""
-    each = {"experts_per_datapoint": number}
+    each: dict[str, Any] = {"experts_per_datapoint": number}
     return {
         "independent": IndependentRouter(**each),
+        AVERAGED: averaged(number),
         "skip": SkipRouter(N * number // K, **each),
         "Gumbel-Matching": GumbelMatchingRouter(N * number // K, **each),
     }
 
 
-def traces(router: Any, logits: Array, losses: Array, keys: Array) -> dict[str, float]:
-    """Of the gradient with every baseline; those of pairs need two experts."""
+def traces(router: Any, logits: Array, losses: Array, keys: Array, compare: bool) -> dict[str, float]:
+    """Of the gradient with every baseline; also of pairs where they are to be compared."""
     expected = jnp.sum(jax.nn.softmax(logits) * losses, axis=1)
     # As a student might have it: off by a third of the losses' spread.
     table = losses + 0.3 * jnp.std(losses) * jax.random.normal(jax.random.key(9), losses.shape)
@@ -54,7 +70,7 @@ def traces(router: Any, logits: Array, losses: Array, keys: Array) -> dict[str, 
             baseline, pairs = ways[name]
             return score_function_loss(routing, own, baseline, pairs=pairs)
 
-        return {name: N * jax.grad(loss)(logits, name) for name in ways}
+        return {name: N * jax.grad(loss)(logits, name) for name, (_, pairs) in ways.items() if compare or not pairs}
 
     drawn = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=100))(keys)
     return {name: float(jnp.sum(jnp.var(rows, axis=0)) / N) for name, rows in drawn.items()}
@@ -75,8 +91,9 @@ def main() -> None:
         logits = scale * jax.random.normal(for_logits, (N, K))
         for number in (1, 2, 4):
             for process, router in routers(number).items():
-                found = traces(router, logits, losses, jax.random.split(for_draws, args.draws))
-                shown = {name: found[name] for name in COLUMNS if number > 1 or not name.startswith("pairs")}
+                compare = number > 1 and process != AVERAGED  # whose products of weights are not unbiased
+                found = traces(router, logits, losses, jax.random.split(for_draws, args.draws), compare)
+                shown = {name: found[name] for name in COLUMNS if name in found}
                 rows.append({"router": sharpness, "process": process, "experts": number, **shown})
                 cells = [f"{shown[name]:.3g}" if name in shown else "" for name in COLUMNS]
                 print(f"| {sharpness} | {process} | {number} | {' | '.join(cells)} |", flush=True)
