@@ -44,7 +44,7 @@ def routers(number: int) -> dict[str, Any]:
     each: dict[str, Any] = {"experts_per_datapoint": number}
     return {
         "independent": IndependentRouter(**each),
-        AVERAGED: averaged(number),
+        **({AVERAGED: averaged(number)} if number > 1 else {}),
         "skip": SkipRouter(N * number // K, **each),
         "Gumbel-Matching": GumbelMatchingRouter(N * number // K, **each),
     }
