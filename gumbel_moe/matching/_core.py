@@ -38,7 +38,9 @@ def match_core(
     fits = (found.undecided <= size) & jnp.all(places >= 0)
 
     start = found._replace(undecided=jnp.full_like(found.undecided, jnp.inf))
-    near = cool(core, places, start, full=spare is None, enough=jnp.where(fits, enough, jnp.inf), coldest=coldest, each=each)
+    near = cool(
+        core, places, start, full=spare is None, enough=jnp.where(fits, enough, jnp.inf), coldest=coldest, each=each
+    )
     plan = rounded(core, places, spare, near.prices, each=each)
     plan = repaired(core, plan._replace(possible=fits), full=spare is None)
     costs = residual_costs(core, plan.assignment, plan.holders > 0)

@@ -50,8 +50,8 @@ def cool(
 ) -> Search:
     """Follow the minimum of the smoothed dual to lower temperatures, until at most `enough` datapoints are in question.
 
-    `each` is the number of experts of a datapoint, None for one. `places` `(k,)` is the room at every expert, and `full`
-    says that all of it is needed; else prices are at least 0. Stops at the temperature `coldest`, too.
+    `places` `(k,)` is the room at every expert, and `full` says that all of it is needed; else prices are at least 0.
+    Stops at the temperature `coldest`, too. `each` is the number of experts of a datapoint, None for one.
     """
     k = scores.shape[1]
     places = places.astype(scores.dtype)

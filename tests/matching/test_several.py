@@ -1,13 +1,13 @@
 """Several experts for a datapoint: the optimum against HiGHS, its shapes, and what is refused."""
 
-import itertools
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gumbel_moe.matching import Matching, _compiled, solve_matching
+from gumbel_moe.matching import Matching, _compiled, exchange_distances, solve_matching
 from gumbel_moe.matching._exchange import match_and_distances
 from gumbel_moe.matching._solve import _solve
 from tests.matching import problems, several_problems
@@ -20,11 +20,12 @@ SOLVERS = [
 ]
 
 
-def solver_of(name, each, **settings):
+@cache
+def solver_of(name, each):
     """A function of scores and capacities with a leading axis, by one of the solvers whatever the size."""
 
     def solve(s, c):
-        return _solve(s, c, None, full=False, compiled=name == "compiled", each=each, **settings)
+        return _solve(s, c, None, full=False, compiled=name == "compiled", each=each)
 
     return jax.jit(lambda s, c: jax.lax.map(lambda problem: solve(*problem), (s, c)))
 
@@ -69,9 +70,9 @@ def test_equals_highs_with_a_core(solver, each, width):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_one_of_several_equals_one(solver, x64):
-    s = jnp.asarray(np.stack([problems.scores(f, N, K, 0) for f in ["normal", "ties", "skewed"]]), float)
-    capacity = jnp.tile(jnp.array([[3, 2, 3, 4]], jnp.int32), (3, 1))
+def test_one_of_several_equals_one(solver):
+    s = jnp.asarray(np.stack([problems.scores(f, N, 2, 0) for f in ["normal", "ties", "skewed"]]), jnp.float32)
+    capacity = jnp.tile(jnp.array([[5, 6]], jnp.int32), (3, 1))
     plain, several = (solver_of(solver, each)(s, capacity) for each in (None, 1))
     assert several.assignment.shape == (3, N, 1)
     np.testing.assert_array_equal(several.assignment[..., 0], plain.assignment)
@@ -79,23 +80,19 @@ def test_one_of_several_equals_one(solver, x64):
 
 
 def test_batches():
-    """Leading axes, `vmap` and `jit` give what single problems do."""
+    """Leading axes, and `vmap` under `jit`, give what single problems do."""
     s = jnp.asarray(np.stack([problems.scores(f, N, K, 0) for f in ["normal", "heavy"]])[None], jnp.float32)
     match = solve_matching(s, 5, experts_per_datapoint=2)
     assert match.assignment.shape == (1, 2, N, 2)
     assert match.prices.shape == (1, 2, K)
     assert match.value.shape == match.gap.shape == match.steps.shape == (1, 2)
-    for other in (
-        jax.vmap(lambda s: solve_matching(s, 5, experts_per_datapoint=2))(s[0]),
-        jax.jit(lambda s: solve_matching(s, 5, experts_per_datapoint=2))(s[0]),
-    ):
-        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[0]), other, match)
-    for index in range(2):
-        single = solve_matching(s[0, index], 5, experts_per_datapoint=2)
-        np.testing.assert_array_equal(single.assignment, match.assignment[0, index])
+    mapped = jax.jit(jax.vmap(lambda s: solve_matching(s, 5, experts_per_datapoint=2)))(s[0])
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[0]), mapped, match)
+    single = solve_matching(s[0, 1], 5, experts_per_datapoint=2)
+    np.testing.assert_array_equal(single.assignment, match.assignment[0, 1])
     both, distances = match_and_distances(s, 5, experts_per_datapoint=2)
     np.testing.assert_array_equal(both.assignment, match.assignment)
-    assert distances.shape == (1, 2, K, K)
+    np.testing.assert_allclose(distances, exchange_distances(s, match.assignment, 5), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -109,7 +106,7 @@ def test_at_once(each):
     np.testing.assert_allclose(matches(scores, capacity).value, looped.value, rtol=1e-5)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", [SOLVERS[0], pytest.param("search", marks=pytest.mark.slow)])
 def test_prices_to_start_from(solver):
     """They change the time, never the optimum, however wild."""
     s = jnp.asarray(problems.scores("normal", N, K, 0), jnp.float32)
@@ -127,7 +124,9 @@ def test_a_huge_finite_score_is_used_only_where_it_has_to_be():
     s[mask] = -np.inf
     masked = np.where(mask, -1e30, s)
     capacity = np.full(K, 7)
-    several_problems.check(s, capacity, 2, solve_matching(jnp.asarray(masked, jnp.float32), 7, experts_per_datapoint=2), 1e-5)
+    several_problems.check(
+        s, capacity, 2, solve_matching(jnp.asarray(masked, jnp.float32), 7, experts_per_datapoint=2), 1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +154,9 @@ def test_what_has_no_solution(solver):
     crowded = s.at[:7, 2:].set(-jnp.inf)
     capacity = jnp.full((5, K), 5, jnp.int32).at[4].set(jnp.array([20, 2, 2, 2]))
     batch = jnp.stack([s, one_left, crowded, s.at[0, 0].set(jnp.nan), s])
-    match = solver_of(solver, 2)(batch, capacity)
+    often = len(several_problems.grid(N, K, 2, range(2))[0]) // 5  # the program of another test
+    match = solver_of(solver, 2)(jnp.tile(batch, (often, 1, 1)), jnp.tile(capacity, (often, 1)))
+    match = jax.tree.map(lambda x: x[:5], match)
     assert (match.assignment[1:] == -1).all()
     assert jnp.isnan(match.prices[1:]).all()
     assert jnp.isnan(match.gap[1:]).all()
@@ -174,8 +175,12 @@ def test_no_datapoints():
     assert solve_matching(jnp.zeros((2, 0, 3)), 1, experts_per_datapoint=2).assignment.shape == (2, 0, 2)
 
 
-def test_programs_hold_one_solver_only():
-    program = jax.jit(lambda s: solve_matching(s, 20, experts_per_datapoint=2))
-    texts = {n: program.lower(jax.ShapeDtypeStruct((n, 64), jnp.float32)).as_text() for n in (64,)}
-    for text, each in itertools.product(texts.values(), ["gumbel_moe_successive_paths_several_f32"]):
-        assert text.count(each) == _compiled.AVAILABLE
+@pytest.mark.skipif(not _compiled.AVAILABLE, reason="installed without the compiled solver")
+@pytest.mark.parametrize(("each", "expected"), [(1, 0), (2, 1), (64, 1)])
+def test_the_compiled_solver_of_several(each, expected):
+    """It takes many datapoints per expert, too, as it keeps them in order."""
+    program = jax.jit(lambda s: solve_matching(s, 65536, experts_per_datapoint=each))
+    text = program.lower(jax.ShapeDtypeStruct((65536, 64), jnp.float32)).as_text()
+    assert text.count("gumbel_moe_successive_paths_several_f32") == expected
+    assert _compiled.suits(20_000, 4, 2)
+    assert not _compiled.suits(20_000, 4, 1)
