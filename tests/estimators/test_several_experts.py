@@ -212,21 +212,26 @@ def test_skipped_and_absent_pairs_are_ignored():
         losses = jnp.where(routing.kept, 1.0, poison)
         return score_function_loss(routing, losses, jnp.where(mask[:, None], table, poison))
 
-    results = [jax.value_and_grad(loss)(logits(PARAMS), poison, TABLE) for poison in (0.0, jnp.nan)]
+    compiled = jax.jit(jax.value_and_grad(loss))
+    results = [compiled(logits(PARAMS), poison, TABLE) for poison in (0.0, jnp.nan)]
     jax.tree.map(np.testing.assert_array_equal, *results)
     assert jnp.isfinite(results[0][0])
     assert (results[0][1][3] == 0).all()
 
 
-def test_one_expert_with_an_axis_is_one_expert():
-    plain, axis = SkipRouter(3), SkipRouter(3, experts_per_datapoint=1)
+@pytest.mark.parametrize("baseline", ["none", pytest.param("expert", marks=pytest.mark.slow)])
+def test_one_expert_with_an_axis_is_one_expert(baseline):
     losses = jnp.arange(1.0, N + 1)
-    for baseline in BASELINES.values():
-        one = jax.value_and_grad(lambda a, b=baseline: score_function_loss(plain(KEY, a), losses, b))(logits(PARAMS))
-        other = jax.value_and_grad(
-            lambda a, b=baseline: score_function_loss(axis(KEY, a), losses[:, None], b, pairs=True)
-        )(logits(PARAMS))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, other)
+
+    def plain(a):
+        return score_function_loss(SkipRouter(3)(KEY, a), losses, BASELINES[baseline])
+
+    def with_axis(a):
+        routing = SkipRouter(3, experts_per_datapoint=1)(KEY, a)
+        return score_function_loss(routing, losses[:, None], BASELINES[baseline], pairs=True)
+
+    one, other = (jax.jit(jax.value_and_grad(loss))(logits(PARAMS)) for loss in (plain, with_axis))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, other)
 
 
 def test_baselines_that_learn():

@@ -14,13 +14,10 @@ ALL = {
     for name, entry in ROUTERS.items()
     if entry.one_expert and entry.kind != "uncorrected"
 }
-# What all share is tried on three of them, one of each kind; on the others by the slow tests.
+# What all share is tried on one that draws and one that chooses; on the others by the slow tests.
 SOME = pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[] if name in ("skip", "gumbel_matching", "switch") else pytest.mark.slow)
-        for name in ALL
-    ],
+    [pytest.param(name, marks=[] if name in ("gumbel_matching", "switch") else pytest.mark.slow) for name in ALL],
 )
 WEIGHTED = {name: router for name, router in ALL.items() if ROUTERS[name].kind == "weighted"}
 CHOOSING = {name: router for name, router in ALL.items() if ROUTERS[name].kind == "biased"}
