@@ -1,4 +1,9 @@
-"""Datapoints that take no part in a matching: they go to one more expert, which has room for all and takes no other."""
+"""Datapoints that take no part in a matching: they go to one more expert, which has room for all and takes no other.
+
+Where every datapoint has several experts, there are as many more of them.
+"""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +13,16 @@ from jax import Array
 from gumbel_moe._arrays import is_traced
 
 
-@jax.jit
-def with_absent(scores: Array, present: Array) -> Array:
-    """`scores` `(..., n, k + 1)`, in which those not `present` `(..., n)` have the last expert, and nobody else has."""
-    outside = jnp.broadcast_to(jnp.where(present, -jnp.inf, 0)[..., None], (*scores.shape[:-1], 1))
+@partial(jax.jit, static_argnames="number")
+def with_absent(scores: Array, present: Array, number: int = 1) -> Array:
+    """`scores` `(..., n, k + number)`, in which those not `present` `(..., n)` have the last ones, and nobody else."""
+    outside = jnp.broadcast_to(jnp.where(present, -jnp.inf, 0)[..., None], (*scores.shape[:-1], number))
     inside = jnp.where(present[..., None], scores, -jnp.inf)
     return jnp.concatenate([inside, outside.astype(scores.dtype)], axis=-1)
 
 
-def capacity_with_absent(capacity: Array | np.ndarray, num_datapoints: int) -> Array | np.ndarray:
-    """The capacities `(..., k + 1)` that go with it, in NumPy unless they are traced."""
+def capacity_with_absent(capacity: Array | np.ndarray, num_datapoints: int, number: int = 1) -> Array | np.ndarray:
+    """The capacities `(..., k + number)` that go with it, in NumPy unless they are traced."""
     stack = jnp if is_traced(capacity) else np
-    room = stack.full((*capacity.shape[:-1], 1), num_datapoints, np.int32)
+    room = stack.full((*capacity.shape[:-1], number), num_datapoints, np.int32)
     return stack.concatenate([capacity, room], axis=-1)

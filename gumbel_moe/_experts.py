@@ -1,4 +1,4 @@
-"""What every room asks of experts: the best one, an entry at a datapoint's own, how many have one, their queues, and
+"""What every room asks of experts: the best ones, an entry at a datapoint's own, how many have one, their queues, and
 who is beyond a capacity.
 
 The search of a matching does some of it in other ways, which compile to less there (`matching/_rows.py`).
@@ -15,6 +15,15 @@ def best_expert(scores: Array) -> Array:
     return jax.lax.argmax(scores, 1, jnp.int32)
 
 
+def best_experts(scores: Array, number: int) -> Array:
+    """The `number` best experts `(n, number)` of every datapoint, int32 and ascending, the first among equals.
+
+    A datapoint with fewer scores above `-inf` has `k`, who is nobody, at the end.
+    """
+    values, experts = jax.lax.top_k(scores, number)
+    return jnp.sort(jnp.where(jnp.isneginf(values), scores.shape[1], experts), axis=1).astype(jnp.int32)
+
+
 def at_expert(table: Array, expert: Array) -> Array:
     """`table[..., i, expert[..., i]]`, leading axes broadcast; entries of experts -1 and `k`, who are nobody, mean
     nothing.
@@ -23,6 +32,20 @@ def at_expert(table: Array, expert: Array) -> Array:
     table = jnp.broadcast_to(table, (*shape, table.shape[-1]))
     index = jnp.broadcast_to(jnp.clip(expert, 0, table.shape[-1] - 1), shape)
     return jnp.take_along_axis(table, index[..., None], axis=-1)[..., 0]
+
+
+def at_experts(table: Array, experts: Array) -> Array:
+    """`table[i, experts[i, r]]` for `(n, m)` experts, or `table[i, experts[i]]` for one each; entries of nobody, -1 and
+    `k`, mean nothing.
+    """
+    if experts.ndim == 1:
+        return at_expert(table, experts)
+    return jnp.take_along_axis(table, jnp.clip(experts, 0, table.shape[1] - 1), axis=1)
+
+
+def beside(per_datapoint: Array, experts: Array) -> Array:
+    """`(n,)` numbers with axes of size 1 behind, to go with `(n,)` or `(n, m)` experts."""
+    return per_datapoint.reshape(per_datapoint.shape + (1,) * (experts.ndim - 1))
 
 
 def count(expert: Array, num_experts: int, counted: ArrayLike = True) -> Array:

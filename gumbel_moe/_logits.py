@@ -16,14 +16,15 @@ def centred(logits: Array, axis: int = -1) -> Array:
     return jnp.where(jnp.isneginf(logits), logits, jnp.maximum(lowered, jnp.finfo(logits.dtype).min))
 
 
-def without_constants(logits: Array, capacity: Array, present: Array | None = None) -> Array:
+def without_constants(logits: Array, capacity: Array, present: Array | None = None, number: int = 1) -> Array:
     """`logits` `(..., n, k)`, centred, and where the places just suffice, every expert's column as well.
 
-    Then every assignment takes the same number of datapoints from each column, and its constant decides nothing.
+    Then every assignment, of `number` experts to a datapoint, takes the same number of datapoints from each column, and
+    its constant decides nothing.
     """
     n = logits.shape[-2]
     rows = centred(logits)
     datapoints = n if present is None else jnp.sum(present, axis=-1)
-    tight = jnp.sum(jnp.minimum(capacity, n + 1), axis=-1) == datapoints
+    tight = jnp.sum(jnp.minimum(capacity, n + 1), axis=-1) == number * datapoints
     taking = rows if present is None else jnp.where(present[..., None], rows, -jnp.inf)
     return jnp.where(tight[..., None, None], centred(taking, axis=-2), rows)

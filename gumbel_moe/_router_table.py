@@ -20,7 +20,8 @@ class RouterEntry(NamedTuple):
     stateful: bool = False
     """Whether it carries a state from batch to batch, with `init` and `update`."""
     one_expert: bool = True
-    """Whether every datapoint has one expert, and it returns a [`Routing`][gumbel_moe.routing.Routing]."""
+    """Whether every datapoint has one expert, or as many as `experts_per_datapoint` asks for, and it returns a
+    [`Routing`][gumbel_moe.routing.Routing]."""
 
 
 ROUTERS: Mapping[str, RouterEntry] = MappingProxyType(

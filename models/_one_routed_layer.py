@@ -37,9 +37,11 @@ class OneRoutedLayer(MoELayer):
         r"""$f_{ij}$: the loss of every datapoint under every expert."""
         return jax.vmap(lambda outputs: self.losses(outputs, targets), 1, 1)(self.all_outputs(x))
 
-    def outputs_of(self, x: Float[Array, "n d"], expert: Int[Array, " n"]) -> Float[Array, "n out"]:
-        """The output of expert `expert[i]` for every datapoint, no gate."""
-        return jnp.take_along_axis(self.all_outputs(x), expert[:, None, None], axis=1)[:, 0]
+    def outputs_of(self, x: Float[Array, "n d"], expert: Int[Array, " n *m"]) -> Float[Array, "n *m out"]:
+        """The output of expert `expert[i]` for every datapoint, or of each of its `m` experts; no gate."""
+        if expert.ndim == 1:
+            return jnp.take_along_axis(self.all_outputs(x), expert[:, None, None], axis=1)[:, 0]
+        return jnp.take_along_axis(self.all_outputs(x), expert[:, :, None], axis=1)
 
     def most_probable_outputs(self, x: Float[Array, "n d"]) -> Float[Array, "n out"]:
         """The output of every datapoint's most probable expert, no gate."""

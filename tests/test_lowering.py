@@ -94,6 +94,11 @@ PROGRAMS = {
     "as_one_batch": (routing.as_one_batch(SWITCH), KEY, LOGITS[None]),
     "dispatch": (lambda x, a: routing.dispatch(x, SWITCH(KEY, a), 2), TOKENS, LOGITS),
     "combine": (lambda x, a: routing.combine(x, SWITCH(KEY, a)), jnp.ones((K, 2, 3)), LOGITS),
+    "mixture_output": (
+        lambda a: routing.mixture_output(routing.SkipRouter(2, experts_per_datapoint=2)(KEY, a), jnp.ones((N, 2))),
+        LOGITS,
+    ),
+    "GumbelMatchingRouter of two experts": (routing.GumbelMatchingRouter(3, experts_per_datapoint=2), KEY, LOGITS),
     "load": (lambda a: routing.load(SWITCH(KEY, a)), LOGITS),
     "load_balancing_loss": (lambda a: routing.load_balancing_loss(SWITCH(KEY, a)), LOGITS),
     "score_function_loss": (

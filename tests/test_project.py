@@ -172,10 +172,11 @@ def wrong_imports(source, path):
 PRIVATE_FOR = {
     "gumbel_moe._whole_file": ("inference", "benchmarks"),
     "gumbel_moe._floor": ("benchmarks",),  # processes that no router has
-    "gumbel_moe.matching._exchange": ("gumbel_moe.distributions",),  # a matching and its distances, solved once
+    # A matching and its distances, solved once.
+    "gumbel_moe.matching._exchange": ("gumbel_moe.distributions", "gumbel_moe.routing"),
     "gumbel_moe.matching._solve": ("gumbel_moe.distributions", "benchmarks"),
     "gumbel_moe.matching._compiled": ("benchmarks",),
-    "gumbel_moe.distributions._gumbel_noise": ("benchmarks",),
+    "gumbel_moe.distributions._gumbel_noise": ("gumbel_moe.routing", "benchmarks"),
     "gumbel_moe.diagnostics._save": ("gumbel_moe.cli",),  # a report of several files, all whole or none
 }
 

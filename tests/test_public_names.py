@@ -19,7 +19,7 @@ PUBLIC = {
         BaseRouter ExpertChoiceRouter ExpertChoiceRouting GumbelMatchingRouter IndependentRouter
         LossFreeRouter QuantileBalancingRouter ROUTERS Router RouterEntry Routing SinkhornRouter
         SkipRouter SwitchRouter as_one_batch capacity_for combine dispatch draw_without_replacement
-        load load_balancing_loss make_router
+        load load_balancing_loss make_router mixture_output
     """,
     "estimators": """
         AssignmentELBO LearnedState LossCritic Network RunningMean RunningMeanState StudentExperts exact_loss

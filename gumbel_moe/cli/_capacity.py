@@ -8,14 +8,16 @@ NOBODY_SKIPPED = ("gumbel_matching", "base")
 """These need a place for every datapoint."""
 
 
-def capacity_of(asked: Capacity | None, name: str, n: int, k: int) -> Capacity:
-    """The capacity asked for, checked; without one, a fair share for everybody."""
+def capacity_of(asked: Capacity | None, name: str, n: int, k: int, each: int = 1) -> Capacity:
+    """The capacity asked for, checked; without one, a fair share for everybody, who has so many experts `each`."""
     if asked is None:
-        return -(-n // k)
+        return -(-n * each // k)
     if isinstance(asked, tuple) and len(asked) != k:
         raise BadArgumentError("--capacity", f"must be one number or {k}, one for each expert, got {len(asked)}")
-    places = sum(asked) if isinstance(asked, tuple) else asked * k
-    if name in NOBODY_SKIPPED and places < n:
-        room = f"has room for {places:,} datapoints (sum over {k} experts), but there are {n:,}; {name} skips nobody"
+    usable = [min(places, n) for places in asked] if isinstance(asked, tuple) else [min(asked, n)] * k
+    if name in NOBODY_SKIPPED and sum(usable) < n * each:
+        places = sum(asked) if isinstance(asked, tuple) else asked * k
+        wanted = f"there are {n:,}" if each == 1 else f"there are {n:,}, of {each} different experts each"
+        room = f"has room for {places:,} datapoints (sum over {k} experts), but {wanted}; {name} skips nobody"
         raise BadArgumentError("--capacity", room)
     return asked

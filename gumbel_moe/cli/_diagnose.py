@@ -25,7 +25,12 @@ def diagnose(options: argparse.Namespace) -> int:
         raise BadArgumentError("--estimator", said)
     if options.floor is not None and ROUTERS[options.router].kind != "weighted":
         raise BadArgumentError("--floor", f"is for {', '.join(names('weighted'))}; {options.router} does not draw")
-    capacity = capacity_of(options.capacity, options.router, options.n, options.experts)
+    each = options.experts_per_datapoint or 1
+    if each > options.experts:
+        raise BadArgumentError(
+            "--experts-per-datapoint", f"must be at most --experts, {options.experts:,}, got {each:,}"
+        )
+    capacity = capacity_of(options.capacity, options.router, options.n, options.experts, each)
     with output_folder(options.out, _FILES) as folder:
         _look_for_packages()
         # Now that nothing is wrong with the arguments: JAX takes seconds to import.

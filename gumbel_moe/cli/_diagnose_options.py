@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gumbel_moe._router_table import names
-from gumbel_moe.cli._parser import add_floor, add_router, places, rate, scale, whole
+from gumbel_moe.cli._parser import add_experts_per_datapoint, add_floor, add_router, places, rate, scale, whole
 
 _ABOUT = """\
 Is the gradient of a router unbiased?
@@ -54,6 +54,7 @@ def add(commands: Any) -> None:
     option(
         "--capacity", type=places, help="places of every expert, or one number for each: 8,8,4 (default: a fair share)"
     )
+    add_experts_per_datapoint(parser, "how many experts each datapoint has (default: one)")
     option("--scale", type=scale, default=1.0, help="standard deviation of the logits, in nats (default: 1)")
     option("--draws", type=whole(4, 10_000_000), default=2000, help="gradients drawn in each chain (default: 2000)")
     option("--chains", type=whole(1, 1000), default=4, help="independent series of draws (default: 4)")

@@ -14,7 +14,8 @@ from gumbel_moe.diagnostics import check_unbiased, compare_variance, routing_rep
 
 def investigate(options: argparse.Namespace, capacity: Capacity) -> Findings:
     """The router's gradient and weights tested, its variance measured."""
-    router = router_of(options.router, capacity, options.estimator == "corrected", options.floor)
+    each = options.experts_per_datapoint
+    router = router_of(options.router, capacity, options.estimator == "corrected", options.floor, each)
     mixture = random_mixture(options.n, options.experts, options.scale, options.seed)
     settings = {
         "router": options.router,
@@ -23,6 +24,7 @@ def investigate(options: argparse.Namespace, capacity: Capacity) -> Findings:
         "experts": options.experts,
         "capacity": list(capacity) if isinstance(capacity, tuple) else capacity,
         "floor": getattr(router, "floor", None),
+        **({} if each is None else {"experts_per_datapoint": each}),
         "scale": options.scale,
         "draws": options.draws,
         "chains": options.chains,
@@ -41,9 +43,10 @@ def investigate(options: argparse.Namespace, capacity: Capacity) -> Findings:
     routing = routing_report(
         router, logits, weights, options.draws * options.chains, false_fail_rate=rate, progress=progress, attrs=attrs
     )
-    estimates = {"independent": estimator(mixture, "independent", router_of("independent", capacity, True))}
-    estimates[options.router] = estimate
-    cost = {"independent": float(options.n), options.router: options.n * (1 - routing.skipped)}
+    independent = router_of("independent", capacity, True, experts_per_datapoint=each)
+    estimates = {"independent": estimator(mixture, "independent", independent), options.router: estimate}
+    asked = options.n * (each or 1)
+    cost = {"independent": float(asked), options.router: asked * (1 - routing.skipped)}
     comparison = compare_variance(
         estimates, noise, options.draws, options.chains, cost=cost, progress=progress, attrs=attrs
     )

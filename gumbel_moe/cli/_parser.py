@@ -44,6 +44,11 @@ def add_floor(parser: argparse.ArgumentParser, default: float | None, said: str)
     parser.add_argument("--floor", type=share, default=default, metavar="E", help=about)
 
 
+def add_experts_per_datapoint(parser: argparse.ArgumentParser, said: str) -> None:
+    """The option `--experts-per-datapoint`."""
+    parser.add_argument("--experts-per-datapoint", type=whole(1, 1024), metavar="M", help=said)
+
+
 def whole(least: int, most: int = _MOST) -> Callable[[str], int]:
     """Reads a whole number in a range."""
 

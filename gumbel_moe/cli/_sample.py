@@ -16,6 +16,12 @@ def sample(options: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
     logits = read_logits(options.logits)
     n, k = logits.shape
+    if options.experts_per_datapoint not in (None, 1):
+        raise BadArgumentError(
+            "--experts-per-datapoint",
+            "must be 1: sample writes the log-probability of whole assignments, and none is known for several experts; "
+            "the routers of gumbel_moe.routing draw such assignments with weights, and diagnose tests them",
+        )
     if options.draws * n > _MOST_NUMBERS:
         raise BadArgumentError("--draws", f"times the {n:,} rows of --logits must be at most {_MOST_NUMBERS:,}")
     capacity = capacity_of(options.capacity, options.router, n, k)

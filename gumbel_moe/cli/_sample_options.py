@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gumbel_moe._router_table import names
-from gumbel_moe.cli._parser import add_floor, add_router, places, whole
+from gumbel_moe.cli._parser import add_experts_per_datapoint, add_floor, add_router, places, whole
 
 _ABOUT = """\
 Draw assignments of n datapoints to k experts for your own logits.
@@ -52,6 +52,9 @@ def add(commands: Any) -> None:
         "--capacity", type=places, help="places of every expert, or one number for each: 8,8,4 (default: a fair share)"
     )
     add_floor(parser, 0.0, "0: the process of the logits themselves")
+    add_experts_per_datapoint(
+        parser, "only 1: more have no log-probability here (routers in Python and diagnose take more)"
+    )
     option("--draws", type=whole(1, 10_000_000), default=1, help="how many assignments (default: 1)")
     option("--seed", type=whole(0), default=0, help="of the draws (default: 0)")
     option("--out", type=Path, required=True, metavar="FILE.npz", help="where to write")

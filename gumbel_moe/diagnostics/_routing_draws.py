@@ -31,13 +31,13 @@ class Seen(NamedTuple):
     load: Any
     """`(draws, k)` datapoints that it handles."""
     skipped: Any
-    """`(draws,)` fraction of the datapoints."""
+    """`(draws,)` fraction of the datapoints; of several experts, of the pairs of a datapoint and an expert."""
     effective: Any
-    r"""`(draws,)` $(\\sum_i w_i)^2 / (n \\sum_i w_i^2)$."""
+    r"""`(draws,)` $(\\sum_i w_i)^2 / (n \\sum_i w_i^2)$; of several experts with the sums of a datapoint's weights."""
     largest: Any
     """`(draws,)` the largest weight."""
     share: Any
-    """`(draws,)` its part of the sum of all."""
+    """`(draws,)` the largest part of the sum of all that one datapoint has."""
 
 
 def routing_draws(
@@ -67,19 +67,26 @@ def _look(routing: Routing) -> Seen:
     weighted = jnp.where(routing.expert[..., None] == jnp.arange(k), weight[..., None], 0)
     present = routing.mask
     n = jnp.maximum(jnp.sum(present, axis=1), 1)
-    everyone = routing._replace(kept=present)
-    total, squares, largest = weight.sum(axis=1), (weight**2).sum(axis=1), weight.max(axis=1)
+    # Who is sent somewhere, of one expert or of each of several; and what a datapoint's experts count together.
+    sent, asked, of_all = present, n, weight
+    if routing.experts_per_datapoint is not None:
+        weighted, of_all = weighted.sum(axis=2), weight.sum(axis=2)
+        sent = present[..., None] & (routing.expert < k)
+        asked = jnp.maximum(jnp.sum(sent, axis=(1, 2)), 1)
+    everyone = routing._replace(kept=sent)
+    skipped = jnp.sum((sent & ~routing.kept).reshape(len(n), -1), axis=1)
+    total, squares = of_all.sum(axis=1), (of_all**2).sum(axis=1)
     edges = jnp.asarray(WEIGHT_EDGES, weight.dtype)
     place = jnp.where(weight > 0, jnp.clip(jnp.searchsorted(edges, weight), 1, len(edges) - 1), 0)
     some = total != 0  # also where it is NaN
     return Seen(
         first=weighted.sum(axis=0),
         second=(weighted**2).sum(axis=0),
-        histogram=jnp.zeros(len(edges), jnp.int32).at[place.ravel()].add(present.ravel()),
+        histogram=jnp.zeros(len(edges), jnp.int32).at[place.ravel()].add(sent.ravel()),
         demand=jax.vmap(load)(everyone),
         load=jax.vmap(load)(routing),
-        skipped=jnp.sum(present & ~routing.kept, axis=1) / n,
+        skipped=skipped / asked,
         effective=jnp.where(some, total**2 / (n * jnp.where(some, squares, 1)), 0),
-        largest=largest,
-        share=jnp.where(some, largest / jnp.where(some, total, 1), 0),
+        largest=weight.reshape(len(n), -1).max(axis=1),
+        share=jnp.where(some, of_all.max(axis=1) / jnp.where(some, total, 1), 0),
     )

@@ -39,13 +39,17 @@ class RoutingReport(Saved):
     """The probability that a weighted draw is called biased."""
     draws: int
     skipped: float
-    """Mean fraction of the datapoints that nobody handles."""
+    """Mean fraction of the datapoints that nobody handles; of several experts per datapoint, of the pairs of a
+    datapoint and an expert that was chosen for it.
+    """
     max_violation: float
     """Mean of (most datapoints handled by an expert) / (mean over experts) - 1; 0 is perfect balance."""
     max_violation_sent: float
     """The same of the datapoints sent, before any is skipped."""
     effective_fraction: float
-    r"""Mean of $(\\sum_i w_i)^2 / (n \\sum_i w_i^2)$: the part of the datapoints that the weights leave."""
+    r"""Mean of $(\\sum_i w_i)^2 / (n \\sum_i w_i^2)$: the part of the datapoints that the weights leave. Of several
+    experts per datapoint, with $w_i$ the sum of its weights.
+    """
     max_weight: float
     """The largest weight of all draws."""
     largest_share: float
@@ -154,14 +158,16 @@ def routing_report(
 ) -> RoutingReport:
     r"""Draw many assignments and look at $E[w_i 1(z_i = j)]$ against $p_{ij}$, the weights' tail, load and skipping.
 
+    Of routers of several experts per datapoint, at $E[w_{ij} 1(j \in S_i)]$.
+
     The means are tested against a Student-t limit with Bonferroni's correction over all datapoints and experts. Routers
     that do not draw, or leave their weights out, are found biased; that is what they are.
 
     **Arguments:**
 
-    - `router`: any router of `gumbel_moe.routing` that gives every datapoint one expert, or a function
-      `(key, logits) -> Routing` that `jax.vmap` can map over keys. A router that carries a bias starts from 0; for
-      another state pass `lambda key, logits: router(key, logits, bias)`.
+    - `router`: any router of `gumbel_moe.routing` that gives every datapoint one expert or a number of them, or a
+      function `(key, logits) -> Routing` that `jax.vmap` can map over keys. A router that carries a bias starts from 0;
+      for another state pass `lambda key, logits: router(key, logits, bias)`.
     - `logits`: `(n, k)`; `-inf` forbids an expert for a datapoint.
     - `key`: a JAX key.
     - `draws`: at least 2.
@@ -210,7 +216,9 @@ def routing_report(
     if np.isnan(seen.largest).any():
         route(key, logits)  # outside of any transformation it can say what is wrong with the logits
     p = _softmax(np.asarray(logits, np.float64)[who])
-    found = marginals(seen.first[who], seen.second[who], p, draws, rate, float(np.finfo(logits.dtype).eps))
+    # Of m experts rare ones have weights of 1 / m in the mean.
+    least = 1 / (routing.experts_per_datapoint or 1)
+    found = marginals(seen.first[who], seen.second[who], p, draws, rate, float(np.finfo(logits.dtype).eps), least)
     max_z = float(np.max(np.abs(found.z)))
     return RoutingReport(
         unbiased=max_z <= found.limit,

@@ -82,6 +82,8 @@ class LogitsAssignment(AssignmentDistribution):
     arg_constraints: ClassVar[dict[str, Any]] = {"logits": logits_matrix, "capacity": capacities}
     pytree_data_fields = ("logits",)
     logits: Array
+    why_one_expert: ClassVar[str]
+    """Why there is no such distribution for several experts per datapoint."""
 
     def __init__(
         self,
@@ -89,8 +91,14 @@ class LogitsAssignment(AssignmentDistribution):
         capacity: ArrayLike,
         *,
         mask: ArrayLike | None = None,
+        experts_per_datapoint: None = None,
         validate_args: bool | None = None,
     ) -> None:
+        if experts_per_datapoint is not None:
+            raise ValueError(
+                f"experts_per_datapoint must be None for {type(self).__name__}, got {experts_per_datapoint!r}: "
+                f"{self.why_one_expert}; the routers of gumbel_moe.routing draw several, with importance weights"
+            )
         self.logits, present = check_logits(logits, mask, look=False)
         *leading, num_datapoints, k = self.logits.shape
         batch_shape = tuple(leading)

@@ -52,13 +52,15 @@ class GumbelMatching(LogitsAssignment):
     - `num_draws`, `target_error`: how many price vectors `log_prob` draws for more than three experts, and the standard
       error in nats at which it may stop, as in [`matching_log_prob`][gumbel_moe.distributions.matching_log_prob].
     - `method`: how `log_prob` integrates, as there: by default by quadrature for at most three experts.
+    - `experts_per_datapoint`: None, for one. No formula is known for the probability of a whole assignment of several
+      experts to each datapoint; [`GumbelMatchingRouter`][gumbel_moe.routing.GumbelMatchingRouter] draws them, with
+      importance weights, which do not need it.
 
     **Raises:** `ValueError` for logits with fewer than two axes, NaN, `+inf` or a datapoint with every expert
     forbidden, for a capacity that is no positive integer, for capacities that cannot hold the datapoints, for a mask of
-    another shape or type, when `num_draws` or `target_error` is not positive, or there is no such `method` for so many
-    experts; `TypeError` for logits that are not
-    floating point. With `validate_args=False`, shapes and dtypes alone are looked at here, and values by `sample` and
-    `log_prob`.
+    another shape or type, when `num_draws` or `target_error` is not positive, for a `method` that there is not for so
+    many experts, and for `experts_per_datapoint`; `TypeError` for logits that are not floating point. With
+    `validate_args=False`, shapes and dtypes alone are looked at here, and values by `sample` and `log_prob`.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -78,6 +80,7 @@ class GumbelMatching(LogitsAssignment):
     """
 
     pytree_aux_fields = ("num_draws", "target_error", "method")
+    why_one_expert = "no formula is known for the probability of a whole assignment of several experts per datapoint"
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class GumbelMatching(LogitsAssignment):
         capacity: ArrayLike,
         *,
         mask: ArrayLike | None = None,
+        experts_per_datapoint: None = None,
         num_draws: int = DEFAULT_DRAWS,
         target_error: float | None = None,
         method: Method | None = None,
@@ -92,7 +96,9 @@ class GumbelMatching(LogitsAssignment):
     ) -> None:
         self.num_draws = check_positive_int("num_draws", num_draws)
         self.target_error = None if target_error is None else check_positive("target_error", target_error)
-        super().__init__(logits, capacity, mask=mask, validate_args=validate_args)
+        super().__init__(
+            logits, capacity, mask=mask, experts_per_datapoint=experts_per_datapoint, validate_args=validate_args
+        )
         self.method: Method | None = check_method(method, self.num_experts)
 
     def validate_args(self, strict: bool = True) -> None:

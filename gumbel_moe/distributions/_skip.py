@@ -39,9 +39,13 @@ class SkipAssignment(LogitsAssignment):
       axes as the batch and one.
     - `mask`: `(..., n)` bool, false for datapoints that take no part, such as padding: they take no place and count
       nowhere, and their logits may hold anything. By default all take part.
+    - `experts_per_datapoint`: None, for one. The probability of several experts for each datapoint would be a sum over
+      the orders in which each may have drawn them, and is not offered;
+      [`SkipRouter`][gumbel_moe.routing.SkipRouter] draws them, with importance weights, which do not need it.
 
     **Raises:** `ValueError` for logits with fewer than two axes, NaN, `+inf` or a datapoint with every expert
-    forbidden, for a capacity that is no positive integer, and a mask of another shape or type; `TypeError` for logits
+    forbidden, for a capacity that is no positive integer, a mask of another shape or type, and for
+    `experts_per_datapoint`; `TypeError` for logits
     that are not floating point. With `validate_args=False`, shapes and dtypes alone are looked at.
 
     ```python
@@ -59,6 +63,10 @@ class SkipAssignment(LogitsAssignment):
     Reference: W. Kool, C. J. Maddison, A. Mnih, *Unbiased Gradient Estimation with Balanced Assignments for Mixtures of
     Experts*, arXiv 2109.11817 (2021).
     """
+
+    why_one_expert = (
+        "the probability of several experts per datapoint, a sum over the orders they came in, is not offered"
+    )
 
     @assignment_support
     def support(self) -> Constraint:

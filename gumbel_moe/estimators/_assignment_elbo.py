@@ -13,9 +13,9 @@ from numpyro.infer.util import get_importance_trace
 from numpyro.util import check_model_guide_match
 
 from gumbel_moe._experts import at_expert
+from gumbel_moe.estimators._gradient_only import gradient_only
 from gumbel_moe.estimators._leave_one_out import leave_one_out
 from gumbel_moe.estimators._routed_guide import Drawn, RoutedGuide, Router, is_masked, shareable
-from gumbel_moe.estimators._score_function import gradient_only
 from gumbel_moe.estimators._stratified import stratified_baseline
 
 
@@ -61,7 +61,8 @@ class AssignmentELBO(ELBO):
     and the model does not; a term that depends on it but is outside its plate, or that depends on two routed sites;
     another latent site without a reparameterised sampler. That a likelihood *inside* the plate reads only its own
     datapoint's assignment is what a plate promises, and is not checked. When it is made: `ValueError` for no routers,
-    routers that are not `weighted`, and `num_particles` below 1; `TypeError` for a router that cannot be called.
+    routers that are not `weighted` or give a datapoint several experts, and `num_particles` below 1; `TypeError` for a
+    router that cannot be called.
 
     ```python
     >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
@@ -109,6 +110,8 @@ class AssignmentELBO(ELBO):
                 raise TypeError(f"the router of site {name!r} must be callable, got {router!r}")
             if not (allow_biased or getattr(router, "weighted", True)):
                 raise ValueError(f"the router of site {name!r} has no correction weights: {router!r} is biased")
+            if getattr(router, "experts_per_datapoint", None) is not None:
+                raise ValueError(f"site {name!r} has one expert per datapoint, a Categorical's value; got {router!r}")
         if num_particles < 1:
             raise ValueError(f"num_particles must be at least 1, got {num_particles}")
         super().__init__(num_particles=num_particles, vectorize_particles=vectorize_particles)

@@ -45,8 +45,10 @@ def step(optimiser: Optimiser, state: LearnedState, gradient: Any) -> LearnedSta
 
 
 def kept_rows(routing: Routing, x: Array) -> Array:
-    """`x` `(n, ...)`, a constant, with zeros for who was not kept: their rows may hold anything."""
-    kept = routing.kept.reshape(-1, *([1] * (x.ndim - 1)))
+    """`x` `(n, ...)`, or `(n, m, ...)` of several experts, a constant, with zeros for who was not kept: their rows may
+    hold anything.
+    """
+    kept = routing.kept.reshape(*routing.kept.shape, *([1] * (x.ndim - routing.kept.ndim)))
     return jax.lax.stop_gradient(jnp.where(kept, x, 0))
 
 
@@ -56,5 +58,5 @@ def present_rows(routing: Routing, x: Array) -> Array:
 
 
 def mean_of_kept(routing: Routing, errors: Array) -> Array:
-    """The mean of `(n,)` errors over the kept."""
+    """The mean of errors, of the shape of `routing.kept`, over the kept."""
     return jnp.sum(jnp.where(routing.kept, errors, 0)) / jnp.maximum(jnp.sum(routing.kept), 1).astype(errors.dtype)

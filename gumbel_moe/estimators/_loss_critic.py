@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._arrays import as_array
-from gumbel_moe._experts import at_expert
+from gumbel_moe._experts import at_experts
 from gumbel_moe.estimators._learned import (
     LearnedState,
     Optimiser,
@@ -70,13 +70,13 @@ class LossCritic:
         return self.apply(*jax.lax.stop_gradient((state.params, as_array("x", x))))
 
     def update(self, state: LearnedState, routing: Routing, losses: ArrayLike, x: ArrayLike) -> LearnedState:
-        """The state after a step towards the `(n,)` losses: no longer for the draw that made them."""
+        """The state after a step towards the losses, `(n,)` or `(n, m)`: no longer for the draw that made them."""
         losses = kept_rows(routing, check_losses(routing.kept, losses))
         x = present_rows(routing, as_array("x", x))
         state = jax.lax.stop_gradient(state)
 
         def error(params: Any) -> Array:
-            return mean_of_kept(routing, (at_expert(self.apply(params, x), routing.expert) - losses) ** 2)
+            return mean_of_kept(routing, (at_experts(self.apply(params, x), routing.expert) - losses) ** 2)
 
         return step(self.optimiser, state, jax.grad(error)(state.params))
 

@@ -63,7 +63,7 @@ class RunningMean:
         return state.total / jnp.maximum(state.seen, 1 - self.decay)
 
     def update(self, state: RunningMeanState, routing: Routings, losses: ArrayLike) -> RunningMeanState:
-        """The state after a batch with these `(n,)` losses: no longer for the draw that made them."""
+        """The state after a batch with these losses, `(n,)` or `(n, m)`: no longer for the draw that made them."""
         draw = joint(routing)
         losses = check_losses(draw.kept, losses)
         weighted = jnp.sum(jnp.where(draw.kept, draw.weight * losses, 0))

@@ -11,13 +11,17 @@ from jax.typing import ArrayLike
 
 from gumbel_moe._arrays import as_array
 from gumbel_moe._experts import at_expert
+from gumbel_moe.estimators._gradient_only import gradient_only
+from gumbel_moe.estimators._several_experts import several_experts_terms
 from gumbel_moe.routing import Routing
 
 Routings = Routing | Sequence[Routing]
 """Of one layer, or of each layer of a stack."""
 
 
-def score_function_loss(routing: Routings, losses: ArrayLike, baseline: ArrayLike | None = None) -> Array:
+def score_function_loss(
+    routing: Routings, losses: ArrayLike, baseline: ArrayLike | None = None, *, pairs: bool = False
+) -> Array:
     r"""A scalar whose value estimates the mean loss and whose gradient estimates its gradient, both without bias.
 
     The objective is the mean of the expected losses, with no capacity in it, over the datapoints that take part:
@@ -29,6 +33,13 @@ def score_function_loss(routing: Routings, losses: ArrayLike, baseline: ArrayLik
     an unbiased estimate of $\nabla J$ with respect to the parameters of the experts and of the router alike. Each
     datapoint is seen by the one expert that handles it.
 
+    Of $m$ experts $S_i$ per datapoint each has a loss of its own, and the objective is the same: the value is
+    $\frac1n \sum_i \sum_{j \in S_i} w_{ij} f_{ij}$, and the gradient
+
+    $$\frac1n \sum_i \sum_{j \in S_i} w_{ij} \left( \nabla f_{ij} + (f_{ij} - b_i) \nabla \log p_{ij} \right).$$
+
+    With more experts it has less noise from the draws, and none for $m = k$.
+
     **Arguments:**
 
     - `routing`: a [`Routing`][gumbel_moe.routing.Routing] of one of the weighted routers (independent, skip,
@@ -36,20 +47,28 @@ def score_function_loss(routing: Routings, losses: ArrayLike, baseline: ArrayLik
       Of a stack of layers that every datapoint passes: the sequence of the layers' routings, all of them. The weight
       is then the product of the layers' weights, the score the sum of their scores, and the objective the mean over
       the experts of all layers; a datapoint counts where every layer kept it. The last layer's routing alone, or the
-      mean of two layers' losses, would be biased.
-    - `losses`: `(n,)`, the loss of every datapoint under its expert (in a stack: its experts), differentiable. It may
-      depend on the datapoint's own experts alone: where attention or a batch's statistics mix datapoints, the weights
-      no longer stand for what they should. Entries of datapoints that were skipped or left out are ignored, whatever
-      they hold.
+      mean of two layers' losses, would be biased. Layers of a stack have one expert per datapoint: of several, the next
+      layer would see a mixture of their outputs, in which the loss is not linear, and no weights make up for that.
+    - `losses`: `(n,)`, the loss of every datapoint under its expert (in a stack: its experts), differentiable; `(n, m)`
+      for $m$ experts per datapoint, the loss under each of them by itself. It may depend on the datapoint's own experts
+      alone: where attention or a batch's statistics mix datapoints, the weights no longer stand for what they should.
+      Entries of datapoints that were skipped or left out are ignored, whatever they hold.
     - `baseline`: what to subtract from the losses in the score term, treated as a constant; it must not depend on the
       draw that made `routing`. A scalar or `(n,)`: one value per datapoint. `(n, k)`: one per datapoint and expert;
       then $b_{i z_i}$ is subtracted and $\sum_j b_{ij} \nabla p_{ij}$ added, so that the estimate stays unbiased (not
       for a stack). None: 0.
+    - `pairs`: for $m \ge 2$ experts, compare them with each other instead: the score term is then
+      $\sum_{j < l \in S_i} w_{ij} w_{il} (f_{ij} - f_{il}) (\nabla \log p_{ij} - \nabla \log p_{il})$, in which a
+      baseline `(n,)` cancels and one `(n, k)` is subtracted first. It is unbiased too where every pair of experts is
+      feasible for a datapoint, since $E[w_{ij} w_{il} 1(j, l \in S_i)] = p_{ij} p_{il}$, and exact for $m = k$. But
+      products of weights have heavy tails (with independent draws and 2 or 3 of more experts no finite variance): with
+      any baseline the sum over single experts was ahead in all that was measured (page *Which estimator*).
 
     **Returns:** a scalar, of the dtype of the losses and weights; 0 if there are no datapoints.
 
     **Raises:** `TypeError` when `routing` is no `Routing` (expert choice gives a datapoint several experts or none) and
-    no sequence of them; `ValueError` when `losses` or `baseline` has another shape, or layers have other datapoints.
+    no sequence of them; `ValueError` when `losses` or `baseline` has another shape, layers have other datapoints, or
+    those of a stack several experts per datapoint.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -70,9 +89,9 @@ def score_function_loss(routing: Routings, losses: ArrayLike, baseline: ArrayLik
     """
     draw = joint(routing)
     losses = check_losses(draw.kept, losses)
-    n = draw.kept.shape[-1]
+    n = draw.kept.shape[0]
     baseline = jnp.zeros((), losses.dtype) if baseline is None else as_array("baseline", baseline)
-    one = routing if isinstance(routing, Routing) else None
+    one = routing if isinstance(routing, Routing) else routing[0] if len(routing) == 1 else None
     shapes = ((), (n,)) if one is None else ((), (n,), (n, one.log_probs.shape[-1]))
     if baseline.shape not in shapes:
         allowed = f"({n},)" if one is None else f"({n},) or {shapes[-1]}"
@@ -81,6 +100,10 @@ def score_function_loss(routing: Routings, losses: ArrayLike, baseline: ArrayLik
     stop = jax.lax.stop_gradient
     losses = jnp.where(draw.kept, losses, 0)
     weight, baseline = stop(draw.weight), stop(baseline)
+    count = jnp.maximum(jnp.sum(draw.mask), 1).astype(losses.dtype)
+    if one is not None and one.experts_per_datapoint is not None:
+        weighted, score, added = several_experts_terms(one, losses, baseline, pairs)
+        return jnp.sum(weighted + score + added) / count
     if one is not None and baseline.ndim == 2:
         baseline = jnp.where(one.mask[:, None], baseline, 0)
         subtracted = at_expert(baseline, one.expert)
@@ -88,19 +111,22 @@ def score_function_loss(routing: Routings, losses: ArrayLike, baseline: ArrayLik
     else:
         subtracted, added = jnp.where(draw.mask, baseline, 0), 0.0
     score = stop(weight * (losses - subtracted)) * gradient_only(draw.log_prob)
-    return jnp.sum(weight * losses + score + added) / jnp.maximum(jnp.sum(draw.mask), 1).astype(losses.dtype)
+    return jnp.sum(weight * losses + score + added) / count
 
 
 def check_losses(kept: Array, losses: ArrayLike) -> Array:
-    """`losses`, one for each of the datapoints that `kept` is of: others would broadcast to something else."""
-    array, n = as_array("losses", losses), kept.shape[-1]
-    if array.shape != (n,):
-        raise ValueError(f"losses must have shape ({n},), one per datapoint, got {array.shape}")
+    """`losses`, one for each entry of `kept`: others would broadcast to something else."""
+    array = as_array("losses", losses)
+    if array.shape != kept.shape:
+        each = "datapoint" if kept.ndim == 1 else "datapoint and expert of it"
+        raise ValueError(f"losses must have shape {kept.shape}, one per {each}, got {array.shape}")
     return array
 
 
 class Joint(NamedTuple):
-    """`(n,)` arrays: what happened to every datapoint in all layers together."""
+    """`(n,)` arrays: what happened to every datapoint in all layers together. Of a single layer whose datapoints have
+    several experts, `(n, m)` but for the mask.
+    """
 
     kept: Array
     weight: Array
@@ -114,14 +140,14 @@ def joint(routing: Routings) -> Joint:
     if not (isinstance(layers, list | tuple) and all(isinstance(layer, Routing) for layer in layers)):
         got = type(routing).__name__
         raise TypeError(f"routing must be a Routing with one expert per datapoint, or a sequence of them, got {got}")
+    if len(layers) > 1 and any(layer.experts_per_datapoint is not None for layer in layers):
+        raise ValueError(
+            "routing of a stack of layers must have one expert per datapoint in each: the next layer sees a mixture of "
+            "several experts' outputs, in which the loss is not linear, and the weights are unbiased for linear losses"
+        )
     shapes = [layer.kept.shape for layer in layers]
     if len(set(shapes)) != 1:
         raise ValueError(f"routing must be of the same datapoints in every layer, at least one, got shapes {shapes}")
     kept, weight, log_prob, mask = ([getattr(layer, name) for layer in layers] for name in Joint._fields)
     both = jnp.logical_and
     return Joint(reduce(both, kept), reduce(jnp.multiply, weight), reduce(jnp.add, log_prob), reduce(both, mask))
-
-
-def gradient_only(x: Array) -> Array:
-    """Zero, with the gradient of `x`; also where `x` is `-inf`."""
-    return jnp.where(jnp.isneginf(x), 0, x - jax.lax.stop_gradient(x))

@@ -103,7 +103,9 @@ class StudentExperts:
         return self._losses(params, self.apply(params, x), loss, logits)
 
     def update(self, state: LearnedState, routing: Routing, outputs: ArrayLike, x: ArrayLike) -> LearnedState:
-        """The state after a step towards the outputs `(n, ...)`: no longer for the draw that made them."""
+        """The state after a step towards the outputs, `(n, ...)` or of several experts `(n, m, ...)`: no longer for the
+        draw that made them.
+        """
         learned = routing, as_array("outputs", outputs), as_array("x", x)
         if (rows := self._rows(learned[2].shape[0])) is not None:
             learned = jax.tree.map(lambda a: a[rows], learned)
@@ -121,8 +123,10 @@ class StudentExperts:
     ) -> tuple[Array, LearnedState]:
         """`score_function_loss` with the baseline of `state`, and the state after this batch, for the next one.
 
-        `outputs` `(n, ...)` are those of the experts that were drawn, as `combine` gives them, differentiable. The same
-        as `baseline`, `score_function_loss` and `update`, but the network runs once if it learns from all of them.
+        `outputs` `(n, ...)` are those of the experts that were drawn, as `combine` gives them, differentiable; of
+        several experts per datapoint `(n, m, ...)`, as `combine(..., each=True)` does, and `loss` is still of one
+        output for every datapoint. The same as `baseline`, `score_function_loss` and `update`, but the network runs
+        once if it learns from all of them.
         """
         state, x = jax.lax.stop_gradient((state, present_rows(routing, as_array("x", x))))
         if self._rows(x.shape[0]) is None:
@@ -132,7 +136,8 @@ class StudentExperts:
         else:
             baseline = self.baseline(state, x, loss, routing.log_probs)
             later = self.update(state, routing, outputs, x)
-        return score_function_loss(routing, loss(jnp.asarray(outputs)), baseline), later
+        of_experts = loss if routing.experts_per_datapoint is None else jax.vmap(loss, 1, 1)
+        return score_function_loss(routing, of_experts(jnp.asarray(outputs)), baseline), later
 
     def _rows(self, n: int) -> np.ndarray | None:
         """Which of `n` datapoints to learn from; None for all."""
@@ -165,16 +170,20 @@ class StudentExperts:
     ) -> LearnedState:
         """After one step towards the outputs; `pull` takes a gradient in the codes to one in the parameters."""
         outputs = kept_rows(routing, as_array("outputs", outputs))
-        expert = jnp.clip(routing.expert, 0, codes.shape[1] - 1).reshape(-1, *([1] * (codes.ndim - 1)))
+        n, k, *trailing = codes.shape
+        shape = routing.expert.shape
+        expert = jnp.clip(routing.expert, 0, k - 1).reshape(n, -1 if n else 1, *([1] * len(trailing)))
 
         def error(params: Any, codes: Array) -> Array:
-            predicted = self._decode(params, jnp.take_along_axis(codes, expert, axis=1)[:, 0])
+            own = jnp.take_along_axis(codes, expert, axis=1)
+            predicted = self._decode(params, own.reshape(math.prod(shape), *trailing))
+            predicted = predicted.reshape(*shape, *predicted.shape[1:])
             if predicted.shape != outputs.shape:
                 raise ValueError(
                     f"outputs must have the shape of what is predicted, {predicted.shape}, got {outputs.shape}"
                 )
             squares = (predicted - outputs) ** 2
-            return mean_of_kept(routing, jnp.mean(squares.reshape(squares.shape[0], -1), axis=1))
+            return mean_of_kept(routing, jnp.mean(squares.reshape(*shape, -1), axis=-1))
 
         of_decoder, of_codes = jax.grad(error, (0, 1))(state.params, codes)
         return step(self.optimiser, state, jax.tree.map(jnp.add, of_decoder, pull(of_codes)[0]))

@@ -10,6 +10,7 @@ from gumbel_moe.routing._gumbel_matching import GumbelMatchingRouter
 from gumbel_moe.routing._independent import IndependentRouter
 from gumbel_moe.routing._loss_free import LossFreeRouter
 from gumbel_moe.routing._make import Router, make_router
+from gumbel_moe.routing._mixture_output import mixture_output
 from gumbel_moe.routing._one_batch import as_one_batch
 from gumbel_moe.routing._quantile import QuantileBalancingRouter
 from gumbel_moe.routing._record import ExpertChoiceRouting, Routing, load
@@ -41,4 +42,5 @@ __all__ = [
     "load",
     "load_balancing_loss",
     "make_router",
+    "mixture_output",
 ]

@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array
 
 from gumbel_moe._arrays import is_traced
-from gumbel_moe._experts import at_expert, places_in_queues
+from gumbel_moe._experts import at_experts, beside, places_in_queues
 from gumbel_moe.routing._record import Routing
 
 
@@ -29,7 +29,8 @@ def assemble(
     weight: Array | None = None,
     failed: Array | bool = False,
 ) -> Routing:
-    """The record of a routing; by default everyone is kept, with weight and gate 1.
+    """The record of a routing, of one expert each `(n,)` or of several `(n, m)`; by default everyone is kept, with
+    weight and gate 1.
 
     `failed`, a scalar or `(n,)`, marks datapoints as NaN that `logits` do not mark themselves.
     """
@@ -38,25 +39,28 @@ def assemble(
     kept = jnp.ones(expert.shape, bool) if kept is None else kept
     weight = jnp.where(kept, ones if weight is None else weight, 0)
     # The logits' own NaN stays in the sums of `log_softmax`; other values could lose it on the way.
-    failed = failed | (expert < 0) | jnp.isnan(log_probs).any(axis=1)
+    failed = beside(jnp.asarray(failed | jnp.isnan(log_probs).any(axis=1)), expert) | (expert < 0)
     routing = Routing(
         expert=expert,
         kept=kept,
         weight=jax.lax.stop_gradient(jnp.where(failed, jnp.nan, weight)),
-        log_prob=jnp.where(failed, jnp.nan, at_expert(log_probs, expert)),
+        log_prob=jnp.where(failed, jnp.nan, at_experts(log_probs, expert)),
         gate=jnp.where(failed, jnp.nan, ones if gate is None else gate),
         log_probs=log_probs,
     )
-    return routing if present is None else _without_absent(routing, present)
+    if expert.ndim == 1:
+        return routing if present is None else _without_absent(routing, present, present)
+    somebody = expert < logits.shape[1]  # not in the places of a datapoint that may have fewer experts
+    return _without_absent(routing, present, somebody if present is None else somebody & present[:, None])
 
 
-def _without_absent(routing: Routing, present: Array) -> Routing:
+def _without_absent(routing: Routing, present: Array | None, there: Array) -> Routing:
     return Routing(
-        expert=jnp.where(present, routing.expert, routing.log_probs.shape[1]),
-        kept=routing.kept & present,
-        weight=jnp.where(present, routing.weight, 0),
-        log_prob=jnp.where(present, routing.log_prob, 0),
-        gate=jnp.where(present, routing.gate, 0),
+        expert=jnp.where(there, routing.expert, routing.log_probs.shape[1]),
+        kept=routing.kept & there,
+        weight=jnp.where(there, routing.weight, 0),
+        log_prob=jnp.where(there, routing.log_prob, 0),
+        gate=jnp.where(there, routing.gate, 0),
         log_probs=without_absent(routing.log_probs, present),
     )
 
@@ -75,12 +79,22 @@ def first_come(
     gate: Array | None = None,
     failed: Array | bool = False,
 ) -> Routing:
-    """The record of one choice per datapoint, those beyond their expert's capacity dropped by position in the batch.
+    """The record of what datapoints chose, those beyond their expert's capacity dropped by position in the batch.
 
-    The gate is the probability of the chosen expert, unless given. Weights are 1, and 0 for the dropped.
+    The gate is the probability of the chosen expert, unless given; of several experts, normalised over those chosen.
+    Weights are 1, and 0 for the dropped.
     """
     k = logits.shape[1]
-    queue = expert if present is None else jnp.where(present, expert, k)
-    kept = places_in_queues(queue, k) < jnp.asarray(places, jnp.int32)[expert]
-    gate = jnp.exp(at_expert(jax.nn.log_softmax(logits, axis=1), expert)) if gate is None else gate
+    queue = expert if present is None else jnp.where(beside(present, expert), expert, k)
+    place = places_in_queues(queue.reshape(-1), k).reshape(expert.shape)
+    kept = place < jnp.asarray(places, jnp.int32)[expert]
+    gate = gate_of(jax.nn.log_softmax(logits, axis=1), expert) if gate is None else gate
     return assemble(logits, expert, present, gate=gate, kept=kept, failed=failed)
+
+
+def gate_of(log_scores: Array, expert: Array) -> Array:
+    """The score of the expert of every datapoint; of `(n, m)` experts their shares of the sum of their scores."""
+    own = at_experts(log_scores, expert)
+    if expert.ndim == 1:
+        return jnp.exp(own)
+    return jax.nn.softmax(jnp.where(expert < log_scores.shape[1], own, -jnp.inf), axis=1)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gumbel_moe._experts import best_expert, count
+from gumbel_moe._experts import best_expert, best_experts, count
 from gumbel_moe.routing._record import ExpertChoiceRouting, Routing
 
 
@@ -14,12 +14,13 @@ def load_balancing_loss(routing: Routing | ExpertChoiceRouting) -> Array:
     $$k \sum_j f_j P_j, \qquad f_j = \frac1n \#\{i : \arg\max_l p_{il} = j\}, \qquad P_j = \frac1n \sum_i p_{ij},$$
 
     1 when both are uniform, over the datapoints that take part. $f$ counts the best expert of every datapoint before
-    any is dropped, and is constant for the gradient, which flows through $P$. Multiply by a small factor (0.01 in the
-    paper) and add to the loss.
+    any is dropped, and is constant for the gradient, which flows through $P$. For a routing of $m$ experts per
+    datapoint it counts the $m$ best ones, and is divided by $m$. Multiply by a small factor (0.01 in the paper) and add
+    to the loss.
 
     **Arguments:**
 
-    - `routing`: of any router; only its `log_probs` are used.
+    - `routing`: of any router; only its `log_probs` are used, and how many experts a datapoint has.
 
     **Returns:** a scalar; 0 for an empty batch, NaN for NaN logits.
 
@@ -38,7 +39,12 @@ def load_balancing_loss(routing: Routing | ExpertChoiceRouting) -> Array:
     present = routing.mask
     k = log_probs.shape[1]
     n = jnp.maximum(jnp.sum(present), 1).astype(log_probs.dtype)
-    chosen = count(best_expert(jax.lax.stop_gradient(log_probs)), k, present)
-    fraction = chosen.astype(log_probs.dtype) / n
+    scores = jax.lax.stop_gradient(log_probs)
+    number = (routing.experts_per_datapoint or 1) if isinstance(routing, Routing) else 1
+    if number == 1:
+        chosen = count(best_expert(scores), k, present)
+    else:  # who takes no part has no score, and so no expert
+        chosen = count(best_experts(scores, number).reshape(-1), k)
+    fraction = chosen.astype(log_probs.dtype) / (n * number)
     mean = jnp.sum(jnp.exp(log_probs), axis=0) / n
     return k * jnp.sum(fraction * mean)

@@ -11,8 +11,8 @@ from jax.typing import ArrayLike
 
 from gumbel_moe._arrays import as_array, is_traced
 from gumbel_moe._checks import check_logits, check_positive_int
-from gumbel_moe._experts import at_expert, best_expert
-from gumbel_moe.routing._assemble import first_come
+from gumbel_moe._experts import at_expert, best_expert, best_experts
+from gumbel_moe.routing._assemble import first_come, gate_of
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
 
@@ -29,11 +29,14 @@ class BiasRouter(CapacitatedRouter, abc.ABC):
     ) -> Routing:
         """The [`Routing`][gumbel_moe.routing.Routing] of `logits` `(n, k)` under `bias` `(k,)`, zero if None."""
         logits, present = check_logits(logits, mask, exact_rank=2)
-        return self._route(logits, check_bias(bias, logits), self._places(logits.shape[1]), present)
+        number, places = self._number(logits.shape[1]), self._places(logits.shape[1])
+        return self._as_asked(self._route(logits, check_bias(bias, logits), places, present, number))
 
     @abc.abstractmethod
-    def _route(self, logits: Array, bias: Array, places: tuple[int, ...], present: Array | None) -> Routing:
-        """The routing of logits and a bias that have been checked."""
+    def _route(
+        self, logits: Array, bias: Array, places: tuple[int, ...], present: Array | None, number: int
+    ) -> Routing:
+        """The routing of logits and a bias that have been checked; of one expert each where `number` is 1."""
 
 
 def check_bias(bias: ArrayLike | None, scores: Array) -> Array:
@@ -57,7 +60,7 @@ def check_score(score: str, allowed: tuple[str, ...]) -> None:
 
 
 def check_routing(routing: Any) -> Routing:
-    """`routing`, which must be of one expert per datapoint."""
+    """`routing`, which must be of one expert per datapoint, or of a number of them."""
     if not isinstance(routing, Routing):
         raise TypeError(f"routing must be a Routing with one expert per datapoint, got {type(routing).__name__}")
     return routing
@@ -69,10 +72,23 @@ def biased(scores: Array, log_probs: Array, bias: Array) -> Array:
 
 
 def route_by_bias(
-    logits: Array, scores: Array, gate: Array, bias: Array, places: tuple[int, ...], present: Array | None
+    logits: Array,
+    scores: Array,
+    gate: Array,
+    bias: Array,
+    places: tuple[int, ...],
+    present: Array | None,
+    log_gate: Array,
+    number: int,
 ) -> Routing:
-    """Every datapoint to the best expert by `scores + bias`; `gate` `(n, k)` has the factor for every expert."""
+    """Every datapoint to the best expert by `scores + bias`; `gate` `(n, k)` has the factor for every expert.
+
+    Or to the `number` best, with gates in proportion to the exponential of `log_gate` `(n, k)`.
+    """
     selection = biased(jax.lax.stop_gradient(scores), logits, bias)
-    expert = best_expert(selection)
     failed = jnp.isnan(selection).any(axis=1)
+    if number > 1:
+        expert = best_experts(selection, number)
+        return first_come(logits, expert, places, present, gate=gate_of(log_gate, expert), failed=failed)
+    expert = best_expert(selection)
     return first_come(logits, expert, places, present, gate=at_expert(gate, expert), failed=failed)

@@ -10,10 +10,11 @@ from jax import Array
 
 from gumbel_moe._arrays import is_traced
 from gumbel_moe._checks import check_capacity
+from gumbel_moe.routing._several import SeveralExperts
 
 
-@dataclass(frozen=True)
-class CapacitatedRouter:
+@dataclass(frozen=True, repr=False)
+class CapacitatedRouter(SeveralExperts):
     """Base of the routers whose experts have room for `capacity` datapoints each."""
 
     capacity: int | Sequence[int]
@@ -24,6 +25,7 @@ class CapacitatedRouter:
         return False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "capacity", _fixed(self.capacity))
 
     def _places(self, num_experts: int) -> tuple[int, ...]:
@@ -33,15 +35,21 @@ class CapacitatedRouter:
         """
         return tuple(np.asarray(check_capacity(np.asarray(self.capacity), num_experts)).tolist())
 
-    def _fair_loads(self, num_datapoints: int, num_experts: int, present: Array | None = None) -> Any:
-        """`(k,)` the datapoints, or those `present`, divided among the experts in proportion to their capacities."""
+    def _fair_loads(self, num_datapoints: int, num_experts: int, present: Array | None = None, each: int = 1) -> Any:
+        """`(k,)` the datapoints, or those `present`, divided among the experts in proportion to their capacities.
+
+        Where every datapoint counts for `each` experts, an expert still has none of them twice.
+        """
         places = np.asarray(self._places(num_experts), np.float64)
         if present is None:
             # Exact in double precision where it is a whole number, and only then rounded to the width in use.
-            return (num_datapoints * places / places.sum()).astype(jnp.result_type(float))
+            loads = np.minimum(num_datapoints * each * places / places.sum(), num_datapoints)
+            return loads.astype(jnp.result_type(float))
         shares = np.gcd.reduce(places.astype(np.int64))
         small = (places / shares).astype(jnp.result_type(float))
-        return jnp.sum(present).astype(small.dtype) * small / small.sum()
+        total = jnp.sum(present).astype(small.dtype)
+        loads = total * each * small / small.sum()
+        return loads if each == 1 else jnp.minimum(loads, total)
 
 
 def _fixed(capacity: int | Sequence[int] | np.ndarray) -> int | tuple[int, ...]:

@@ -10,12 +10,15 @@ from jax.typing import ArrayLike
 
 from gumbel_moe._arrays import as_array, is_traced
 from gumbel_moe._checks import check_positive_int
-from gumbel_moe._experts import places_in_queues
+from gumbel_moe._experts import beside, places_in_queues
+from gumbel_moe.routing._mixture_output import carrying_p
 from gumbel_moe.routing._record import ExpertChoiceRouting, Routing
 
 
 def dispatch(tokens: ArrayLike, routing: Routing | ExpertChoiceRouting, capacity: int) -> Array:
     """The datapoints that every expert handles, gathered into a buffer of fixed size.
+
+    A datapoint of several experts goes to the buffer of each that keeps it.
 
     **Arguments:**
 
@@ -56,8 +59,17 @@ def dispatch(tokens: ArrayLike, routing: Routing | ExpertChoiceRouting, capacity
     return _gather(tokens, routing, capacity)
 
 
-def combine(buffers: ArrayLike, routing: Routing | ExpertChoiceRouting, *, gated: bool = False) -> Array:
+def combine(
+    buffers: ArrayLike,
+    routing: Routing | ExpertChoiceRouting,
+    *,
+    gated: bool = False,
+    weighted: bool = False,
+    each: bool = False,
+) -> Array:
     """The experts' outputs back in the order of the batch: the inverse of [`dispatch`][gumbel_moe.routing.dispatch].
+
+    A datapoint of several experts gets the sum over those that keep it.
 
     **Arguments:**
 
@@ -66,12 +78,17 @@ def combine(buffers: ArrayLike, routing: Routing | ExpertChoiceRouting, *, gated
     - `gated`: whether to multiply every row by its gate, which is differentiable. A datapoint of an
       [`ExpertChoiceRouting`][gumbel_moe.routing.ExpertChoiceRouting] gets the sum over its experts, so there the gates
       are usually wanted.
+    - `weighted`: whether to multiply every row by its importance weight instead. Of a weighted router the result is an
+      unbiased estimate of the output of *all* experts, mixed by their probabilities, and so is its gradient, also in
+      the logits, as of [`mixture_output`][gumbel_moe.routing.mixture_output].
+    - `each`: whether to leave the rows of several experts apart, `(n, m, ...)`: for a loss under each of them.
 
     **Returns:** `(n, ...)`: the row of every kept datapoint, zeros for one that was skipped or left out. NaN for a kept
     datapoint that has no row because its expert has more of them than `capacity`, where that could not raise.
 
-    **Raises:** `ValueError` when the shape of `buffers` does not fit `routing`, or an expert has more kept datapoints
-    than rows (not under `jit`); `TypeError` when `buffers` are not floating point, or `routing` is no router's result.
+    **Raises:** `ValueError` when the shape of `buffers` does not fit `routing`, an expert has more kept datapoints
+    than rows (not under `jit`), rows are to be both `gated` and `weighted`, or `weighted` or apart for an
+    `ExpertChoiceRouting`; `TypeError` when `buffers` are not floating point, or `routing` is no router's result.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -89,13 +106,17 @@ def combine(buffers: ArrayLike, routing: Routing | ExpertChoiceRouting, *, gated
         raise ValueError(f"buffers must have shape ({k}, capacity, ...), one per expert, got {buffers.shape}")
     if not jnp.issubdtype(buffers.dtype, jnp.floating):
         raise TypeError(f"buffers must be floating point, got dtype {buffers.dtype}")
+    if gated and weighted:
+        raise ValueError("combine takes gated or weighted, got both")
     if isinstance(routing, ExpertChoiceRouting):
+        if weighted or each:
+            raise ValueError("an ExpertChoiceRouting has no weights, and no row for each expert of a datapoint")
         rows = routing.datapoint.shape[1]
         if buffers.shape[1] < rows:
             raise ValueError(f"buffers must have at least {rows} rows per expert, as routing has, got {buffers.shape}")
         return _sum_experts(buffers, routing, gated)
     _check_places(routing, buffers.shape[1])
-    return _scatter_back(buffers, routing, gated)
+    return _scatter_back(buffers, routing, gated, weighted, each)
 
 
 @partial(jax.jit, static_argnames="capacity")
@@ -105,7 +126,8 @@ def _gather(tokens: Array, routing: Routing, capacity: int) -> Array:
         return jnp.zeros((k, capacity, *tokens.shape[1:]), tokens.dtype)
     expert, place, _ = _places(routing, capacity)
     source = jnp.full((k, capacity), n, jnp.int32)
-    source = source.at[expert, place].set(jnp.arange(n, dtype=jnp.int32), mode="drop")
+    datapoint = jnp.broadcast_to(beside(jnp.arange(n, dtype=jnp.int32), expert), expert.shape)
+    source = source.at[expert, place].set(datapoint, mode="drop")
     return tokens.at[source].get(mode="fill", fill_value=0)
 
 
@@ -116,14 +138,15 @@ def _gather_chosen(tokens: Array, routing: ExpertChoiceRouting, capacity: int) -
     return tokens.at[source].get(mode="fill", fill_value=0)
 
 
-@partial(jax.jit, static_argnames="gated")
-def _scatter_back(buffers: Array, routing: Routing, gated: bool) -> Array:
+@partial(jax.jit, static_argnames=("gated", "weighted", "each"))
+def _scatter_back(buffers: Array, routing: Routing, gated: bool, weighted: bool, each: bool) -> Array:
     expert, place, lost = _places(routing, buffers.shape[1])
     rows = buffers.at[expert, place].get(mode="fill", fill_value=0)
-    if gated:
-        rows = rows * _beside(routing.gate, rows)
+    if gated or weighted:
+        rows = rows * _beside(routing.gate if gated else carrying_p(routing), rows)
     rows = jnp.where(_beside(routing.kept, rows), rows, 0)
-    return jnp.where(_beside(lost, rows), jnp.nan, rows)
+    rows = jnp.where(_beside(lost, rows), jnp.nan, rows)
+    return rows if each or routing.experts_per_datapoint is None else jnp.sum(rows, axis=1)
 
 
 @partial(jax.jit, static_argnames="gated")
@@ -158,12 +181,15 @@ def _chosen(routing: ExpertChoiceRouting) -> Array:
 
 
 def _places(routing: Routing, capacity: int) -> tuple[Array, Array, Array]:
-    """Expert and row `(n,)` of every datapoint in the buffers, out of range for none, and which kept ones are lost."""
+    """Expert and row of every datapoint in the buffers, out of range for none, and which kept ones are lost: `(n,)`, or
+    `(n, m)` of several experts.
+    """
     k = routing.log_probs.shape[1]
     handled = routing.kept & (routing.expert >= 0)
-    place = places_in_queues(jnp.where(handled, routing.expert, k), k)
+    queue = jnp.where(handled, routing.expert, k)
+    place = places_in_queues(queue.reshape(-1), k).reshape(queue.shape)
     lost = routing.kept & ~(handled & (place < capacity))
-    return jnp.where(handled, routing.expert, k), jnp.where(handled, place, capacity), lost
+    return queue, jnp.where(handled, place, capacity), lost
 
 
 def _check_places(routing: Routing, capacity: int) -> None:

@@ -8,16 +8,19 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe._checks import check_logits, check_room
+from gumbel_moe._checks import check_logits
 from gumbel_moe._floor import check_floor, floored, reweighted
 from gumbel_moe._keys import check_key
 from gumbel_moe.distributions import GumbelMatching
 from gumbel_moe.routing._assemble import assemble, check_feasible
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
+from gumbel_moe.routing._several import check_places_for_all
+from gumbel_moe.routing._several_draws import inclusion_weights
+from gumbel_moe.routing._several_matched import matched
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GumbelMatchingRouter(CapacitatedRouter):
     r"""The best capacitated assignment of logits with Gumbel noise added: nobody is skipped.
 
@@ -30,13 +33,27 @@ class GumbelMatchingRouter(CapacitatedRouter):
     and $E[w_i 1(z_i = j)] = p_{ij}$. See [`GumbelMatching`][gumbel_moe.distributions.GumbelMatching] for the
     distribution.
 
+    With `experts_per_datapoint` $m \ge 2$, every datapoint has the set $S_i$ of $m$ experts, and
+    $\sum_i \sum_{j \in S_i} s_{ij}$ is the largest, with $s$ the floored logits $a'$ with noise. With $D$ the
+    [exchange distances][gumbel_moe.matching.exchange_distances] of $s$,
+
+    $$w_{ij} = \frac{p_{ij}}{q_{ij}}, \qquad q_{ij} = 1 - \exp(-e^{a'_{ij} - \tau_{ij}}), \qquad
+    \tau_{ij} = \max_{l \notin S_i} (s_{il} - D_{lj}),$$
+
+    where $q_{ij}$ is the probability that $j$ is among the experts of $i$ given all noise but $G_{ij}$, and
+    $E[w_{ij} 1(j \in S_i)] = p_{ij}$. The theory page of the documentation derives it. No formula is known for the
+    probability of such an assignment as a whole, so that there is no distribution of it here.
+
     **Arguments:**
 
-    - `capacity`: an int or `(k,)` ints, at least 1, with `sum(capacity) >= n`.
-    - `corrected`: False gives all datapoints the weight 1 instead, which is biased; for comparison.
+    - `capacity`: an int or `(k,)` ints, at least 1, with `sum(capacity) >= n`; for several experts with
+      `sum(minimum(capacity, n)) >= n * m`.
+    - `corrected`: False gives all datapoints the weight 1 instead, which is biased; for comparison. Of several experts
+      each has the weight 1, and the sum of a datapoint's weights is $m$.
     - `floor`: $\epsilon$, at least 0 and below 1. 0 is the paper's process, whose weights have wild tails where a sharp
       router wants more of an expert than it holds: who is crowded out has a large $p$ and a tiny $q$. A floor lets
       others than the most eager come, and bounds the weights in practice (the documentation has the measurements).
+    - `experts_per_datapoint`: $m$, in arrays `(n, m)`. None: one, in arrays `(n,)`; 1: the same with an axis more.
 
     A call takes a JAX `key`, `logits` `(n, k)` (`-inf` forbids an expert for a datapoint), and optionally a `mask`
     `(n,)` bool, false for datapoints that take no part; it returns a [`Routing`][gumbel_moe.routing.Routing]. The
@@ -44,9 +61,10 @@ class GumbelMatchingRouter(CapacitatedRouter):
     altogether never occurs, whatever its $p_{ij}$.
 
     **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, for capacities that
-    cannot hold `n` datapoints, a floor out of range, for logits without exactly two axes, NaN, `+inf`, a datapoint with
-    every expert forbidden, or that leave no feasible assignment; `TypeError` for logits that are not floating point.
-    Under `jit` NaN logits and infeasible ones give NaN and expert -1 for the whole batch.
+    cannot hold `n` datapoints, a floor out of range, more experts per datapoint than there are, for logits without
+    exactly two axes, NaN, `+inf`, a datapoint with every expert forbidden, or that leave no feasible assignment;
+    `TypeError` for logits that are not floating point. Under `jit` NaN logits and infeasible ones give NaN and expert
+    -1 for the whole batch.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -76,9 +94,13 @@ class GumbelMatchingRouter(CapacitatedRouter):
     def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""
         logits, present = check_logits(logits, mask, exact_rank=2)
-        places = self._places(logits.shape[1])
-        check_room(np.asarray(places), logits.shape[0], present)
-        return check_feasible(_draw(check_key(key), logits, present, places, self.corrected, self.floor))
+        n, k = logits.shape
+        number, places = self._number(k), self._places(k)
+        check_places_for_all(places, n, present, number)
+        key, settings = check_key(key), (places, self.corrected, self.floor)
+        if number > 1:
+            return check_feasible(_draw_several(key, logits, present, *settings, number))
+        return self._as_asked(check_feasible(_draw(key, logits, present, *settings)))
 
 
 @partial(jax.jit, static_argnames=("places", "corrected", "floor"))
@@ -91,3 +113,18 @@ def _draw(
         return assemble(logits, process.sample(key), present)
     expert, weight = process.sample_with_weights(key)
     return assemble(logits, expert, present, weight=reweighted(weight, logits, drawn_from, expert, floor))
+
+
+@partial(jax.jit, static_argnames=("places", "corrected", "floor", "number"))
+def _draw_several(
+    key: Array,
+    logits: Array,
+    present: Array | None,
+    places: tuple[int, ...],
+    corrected: bool,
+    floor: float,
+    number: int,
+) -> Routing:
+    expert, log_q = matched(key, floored(logits, floor), present, np.asarray(places), number)
+    weight = inclusion_weights(logits, log_q, expert) if corrected else None
+    return assemble(logits, expert, present, weight=weight)

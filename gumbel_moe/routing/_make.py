@@ -36,7 +36,8 @@ _CLASSES: dict[str, Callable[..., Any]] = {
 
 @runtime_checkable
 class Router(Protocol):
-    """A router of one expert for every datapoint, without a state: what losses and diagnostics take.
+    """A router of one expert for every datapoint, or a number of them, without a state: what losses and diagnostics
+    take.
 
     A class of your own is one if it has this attribute and can be called like this.
     """
@@ -58,12 +59,13 @@ def make_router(name: str, capacity: int | Sequence[int] | None = None, **option
 
     - `name`: as in the table, with `-` or `_`.
     - `capacity`: an int or `(k,)` ints, at least 1; not used by a router that has no limit.
-    - `options`: what else its class takes.
+    - `options`: what else its class takes, such as `experts_per_datapoint`.
 
     **Returns:** a router. Those that carry a state from batch to batch (`stateful` in the table) have `init` and
     `update`, and take the state as the third argument of a call.
 
-    **Raises:** `ValueError` for an unknown name, for no capacity where one is needed, and whatever the class raises.
+    **Raises:** `ValueError` for an unknown name, for no capacity where one is needed, for `experts_per_datapoint` where
+    experts choose, and whatever the class raises.
 
     ```python
     >>> from gumbel_moe.routing import ROUTERS, make_router
@@ -78,6 +80,11 @@ def make_router(name: str, capacity: int | Sequence[int] | None = None, **option
     made = _CLASSES[entry.made_by]
     if entry.kind == "uncorrected":  # the paper's, which have no floor
         options = {"corrected": False, "floor": 0.0, **options}
+    if not entry.one_expert and options.pop("experts_per_datapoint", None) is not None:
+        raise ValueError(
+            f"experts_per_datapoint is not for the router {name!r}: its capacity says how many datapoints an expert "
+            "takes, and with that how many experts a datapoint has in the mean"
+        )
     if not entry.limited:
         return made(**options)
     if capacity is None:

@@ -14,7 +14,7 @@ from gumbel_moe.routing._bias import BiasRouter, biased, check_bias, check_routi
 from gumbel_moe.routing._record import Routing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QuantileBalancingRouter(BiasRouter):
     r"""Top-1 routing by biased scores, $z_i = \arg\max_j (s_{ij} + b_j)$, with the bias set by quantiles.
 
@@ -50,6 +50,9 @@ class QuantileBalancingRouter(BiasRouter):
     - `capacity`: an int or `(k,)` ints, at least 1.
     - `score`: what the bias is added to, `"softmax"` (the probabilities $p_{ij}$) or `"log_softmax"` (their logarithms,
       which also tell datapoints apart where probabilities have run into 0 or 1).
+    - `experts_per_datapoint`: $m$, for the $m$ best experts by biased score in arrays `(n, m)`; from two on their gates
+      are normalised over those chosen. Then $\alpha_i$ is the score next to those, and the quantile that of
+      $m c_j / \sum_l c_l$, at most 1. None: one, in arrays `(n,)`; 1: the same with an axis more.
 
     A call takes a JAX `key` (not used), `logits` `(n, k)` (`-inf` forbids an expert for a datapoint) optionally a
     `bias` `(k,)`, zero if None, and a `mask` `(n,)` bool, false for datapoints that take no part; it returns a
@@ -57,8 +60,9 @@ class QuantileBalancingRouter(BiasRouter):
     them.
 
     **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, a score of another name,
-    a bias of another shape or not finite, for logits without exactly two axes, NaN, `+inf` or a datapoint with every
-    expert forbidden; `TypeError` for logits that are not floating point. Under `jit` NaN in logits or bias gives NaN.
+    more experts per datapoint than there are, a bias of another shape or not finite, for logits without exactly two
+    axes, NaN, `+inf` or a datapoint with every expert forbidden; `TypeError` for logits that are not floating point.
+    Under `jit` NaN in logits or bias gives NaN.
 
     Reference: Jianlin Su, kexue.fm/archives/11619 (2026); tried at scale by the Marin project,
     openathena.ai/blog/quantile-balancing (2026), and in the Kimi K3 report (2026), section 2.3.3.
@@ -70,8 +74,10 @@ class QuantileBalancingRouter(BiasRouter):
         super().__post_init__()
         check_score(self.score, ("softmax", "log_softmax"))
 
-    def _route(self, logits: Array, bias: Array, places: tuple[int, ...], present: Array | None) -> Routing:
-        return _route(logits, bias, places, present, self.score)
+    def _route(
+        self, logits: Array, bias: Array, places: tuple[int, ...], present: Array | None, number: int
+    ) -> Routing:
+        return _route(logits, bias, places, present, self.score, number)
 
     def update(self, bias: ArrayLike, routing: Routing) -> Array:
         """The bias `(k,)` after the batch that gave `routing`; pure, the old bias is not changed."""
@@ -80,25 +86,29 @@ class QuantileBalancingRouter(BiasRouter):
         n, k = log_probs.shape
         if n == 0:
             return bias
-        loads = self._fair_loads(n, k, routing.mask)
-        depth = int(self._fair_loads(n, k).max()) + 2  # of all: how many take part may be traced
-        return _balanced(bias, log_probs, loads, self.score, depth)
+        number = routing.experts_per_datapoint or 1
+        loads = self._fair_loads(n, k, routing.mask, number)
+        depth = int(self._fair_loads(n, k, each=number).max()) + 2  # of all: how many take part may be traced
+        return _balanced(bias, log_probs, loads, self.score, depth, number)
 
 
 def _scores(log_probs: Array, score: str) -> Array:
     return jnp.exp(log_probs) if score == "softmax" else log_probs
 
 
-@partial(jax.jit, static_argnames=("places", "score"))
-def _route(logits: Array, bias: Array, places: tuple[int, ...], present: Array | None, score: str) -> Routing:
+@partial(jax.jit, static_argnames=("places", "score", "number"))
+def _route(
+    logits: Array, bias: Array, places: tuple[int, ...], present: Array | None, score: str, number: int
+) -> Routing:
     log_probs = jax.nn.log_softmax(logits, axis=1)
-    return route_by_bias(logits, _scores(log_probs, score), jnp.exp(log_probs), bias, places, present)
-
-
-@partial(jax.jit, static_argnames=("score", "depth"))
-def _balanced(bias: Array, log_probs: Array, loads: Array, score: str, depth: int) -> Array:
     scores = _scores(log_probs, score)
-    cutoff = _second_largest(biased(scores, log_probs, bias))
+    return route_by_bias(logits, scores, jnp.exp(log_probs), bias, places, present, log_probs, number)
+
+
+@partial(jax.jit, static_argnames=("score", "depth", "number"))
+def _balanced(bias: Array, log_probs: Array, loads: Array, score: str, depth: int, number: int) -> Array:
+    scores = _scores(log_probs, score)
+    cutoff = _largest_but(number, biased(scores, log_probs, bias))
     missing = _finite(jnp.where(jnp.isneginf(log_probs), jnp.inf, cutoff[:, None] - scores))
     # Sorting would push NaN to the far end, out of sight.
     new = jnp.where(jnp.isnan(missing).any(), jnp.nan, _quantiles(missing, loads, depth))
@@ -106,8 +116,10 @@ def _balanced(bias: Array, log_probs: Array, loads: Array, score: str, depth: in
     return jnp.where(nobody, bias, (new - jnp.mean(new)).astype(bias.dtype))
 
 
-def _second_largest(values: Array) -> Array:
-    """`(n,)` second largest of every row, `-inf` when there is one entry only."""
+def _largest_but(number: int, values: Array) -> Array:
+    """`(n,)` largest of every row but for the `number` largest, `-inf` when there are no more entries."""
+    if number > 1:
+        return jax.lax.top_k(values, number + 1)[0][:, -1] if number < values.shape[1] else values[:, 0] - jnp.inf
     is_best = best_expert(values)[:, None] == jnp.arange(values.shape[1], dtype=jnp.int32)
     return jnp.max(jnp.where(is_best, -jnp.inf, values), axis=1)
 

@@ -9,7 +9,11 @@ from gumbel_moe._experts import count
 
 
 class Routing(NamedTuple):
-    """One expert for every datapoint, a pytree of arrays over `n` datapoints and `k` experts.
+    """The experts of every datapoint, a pytree of arrays over `n` datapoints and `k` experts.
+
+    One expert each, in arrays `(n,)`; or `m` each, where the router was made with `experts_per_datapoint=m`, in arrays
+    `(n, m)`: distinct, and in ascending order. A datapoint that may have fewer than `m` experts, since the others are
+    forbidden to it, has `k` for an expert in the places that are left, and is not kept there.
 
     A datapoint that the router's `mask` leaves out, such as padding, takes no place and counts nowhere: its `expert` is
     `k`, which scatters and one-hot codes drop, it is not `kept`, its `weight`, `log_prob` and `gate` are 0, and all its
@@ -21,16 +25,19 @@ class Routing(NamedTuple):
     """
 
     expert: Array
-    """`(n,)` int32: the expert drawn or chosen, also where the datapoint was skipped; `k` where it was left out."""
+    """`(n,)` or `(n, m)` int32: the expert drawn or chosen, also where the datapoint was skipped; `k` where it was left
+    out."""
     kept: Array
-    """`(n,)` bool: whether an expert handles the datapoint; false where it was skipped for lack of room or left out."""
+    """`(n,)` or `(n, m)` bool: whether that expert handles the datapoint; false where it was skipped for lack of room
+    or left out.
+    """
     weight: Array
-    """`(n,)` importance weight, 0 where skipped; no gradient flows through it."""
+    """`(n,)` or `(n, m)` importance weight, 0 where skipped; no gradient flows through it."""
     log_prob: Array
-    r"""`(n,)` $\log p_{i z_i}$ in nats, differentiable in the logits."""
+    r"""`(n,)` or `(n, m)` $\log p_{ij}$ in nats for that expert, differentiable in the logits."""
     gate: Array
-    """`(n,)` factor of the expert's output in the method's own way of predicting, differentiable; 1 for the weighted
-    draws. Not zeroed where skipped."""
+    """`(n,)` or `(n, m)` factor of the expert's output in the method's own way of predicting, differentiable; 1 for the
+    weighted draws. Not zeroed where skipped."""
     log_probs: Array
     r"""`(n, k)` $\log p_{ij}$ in nats, the logits normalised over the experts, differentiable."""
 
@@ -38,6 +45,11 @@ class Routing(NamedTuple):
     def mask(self) -> Array:
         """`(n,)` bool: false for the datapoints that were left out."""
         return _taking_part(self.log_probs)
+
+    @property
+    def experts_per_datapoint(self) -> int | None:
+        """How many experts every datapoint has, `m` of arrays `(n, m)`; None for one each, of arrays `(n,)`."""
+        return self.expert.shape[-1] if self.expert.ndim == self.log_probs.ndim else None
 
 
 class ExpertChoiceRouting(NamedTuple):
@@ -68,6 +80,15 @@ def _taking_part(log_probs: Array) -> Array:
     return ~jnp.all(jnp.isneginf(log_probs), axis=-1)
 
 
+def count_all(routing: Routing, counted: Array) -> Array:
+    """`(..., k)` int32: how many datapoints every expert has in `routing`, of its entries that count."""
+    expert, k = routing.expert, routing.log_probs.shape[-1]
+    if routing.experts_per_datapoint is not None:
+        together = (*expert.shape[:-2], -1)
+        expert, counted = expert.reshape(together), jnp.broadcast_to(counted, expert.shape).reshape(together)
+    return count(expert, k, counted)
+
+
 def load(routing: Routing | ExpertChoiceRouting) -> Array:
     """The number of datapoints that every expert handles, skipped ones not counted.
 
@@ -88,4 +109,4 @@ def load(routing: Routing | ExpertChoiceRouting) -> Array:
     """
     if isinstance(routing, ExpertChoiceRouting):
         return jnp.sum(routing.datapoint >= 0, axis=1, dtype=jnp.int32)
-    return count(routing.expert, routing.log_probs.shape[-1], routing.kept)
+    return count_all(routing, routing.kept)

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gumbel_moe._checks import check_logits, check_positive, check_positive_int
-from gumbel_moe._experts import best_expert
+from gumbel_moe._experts import best_expert, best_experts
 from gumbel_moe._logits import centred
 from gumbel_moe._varying import vary_like
 from gumbel_moe.routing._assemble import first_come, without_absent
@@ -17,7 +17,7 @@ from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SinkhornRouter(CapacitatedRouter):
     r"""Top-1 routing under a balanced transport plan, $z_i = \arg\max_j \Pi_{ij}$.
 
@@ -41,14 +41,16 @@ class SinkhornRouter(CapacitatedRouter):
     - `temperature`: weight $\tau$ of the entropy, in nats, positive. Near 0 the plan is the exact assignment, for which
       Sinkhorn's algorithm needs more iterations.
     - `iterations`: of Sinkhorn's algorithm, at least 1.
+    - `experts_per_datapoint`: $m$, for the $m$ best experts under the plan in arrays `(n, m)`; from two on their gates
+      are normalised over those chosen. None: one, in arrays `(n,)`; 1: the same with an axis more.
 
     A call takes a JAX `key` (not used), `logits` `(n, k)` (`-inf` forbids an expert for a datapoint), and optionally a
     `mask` `(n,)` bool, false for datapoints that take no part; it returns a [`Routing`][gumbel_moe.routing.Routing].
 
     **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, a temperature or number
-    of iterations that is not positive, for logits without exactly two axes, NaN, `+inf` or a datapoint with every
-    expert forbidden; `TypeError` for logits that are not floating point. Under `jit` NaN logits give NaN for the whole
-    batch.
+    of iterations that is not positive, more experts per datapoint than there are, for logits without exactly two axes,
+    NaN, `+inf` or a datapoint with every expert forbidden; `TypeError` for logits that are not floating point. Under
+    `jit` NaN logits give NaN for the whole batch.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -75,11 +77,12 @@ class SinkhornRouter(CapacitatedRouter):
         """The [`Routing`][gumbel_moe.routing.Routing] of `logits` `(n, k)`."""
         logits, present = check_logits(logits, mask, exact_rank=2)
         n, k = logits.shape
-        loads = self._fair_loads(n, k, present)
-        return _route(logits, present, self._places(k), loads, self.temperature, self.iterations)
+        loads, number = self._fair_loads(n, k, present), self._number(k)
+        settings = (self._places(k), loads, self.temperature, self.iterations)
+        return self._as_asked(_route(logits, present, *settings, number))
 
 
-@partial(jax.jit, static_argnames=("places", "iterations"))
+@partial(jax.jit, static_argnames=("places", "iterations", "number"))
 def _route(
     logits: Array,
     present: Array | None,
@@ -87,10 +90,12 @@ def _route(
     loads: Array,
     temperature: float,
     iterations: int,
+    number: int,
 ) -> Routing:
     scores = centred(jax.lax.stop_gradient(logits)) / temperature
     plan = log_plan(scores, loads, iterations, present)
-    return first_come(logits, best_expert(plan), places, present, failed=jnp.isnan(plan).any())
+    expert = best_expert(plan) if number == 1 else best_experts(plan, number)
+    return first_come(logits, expert, places, present, failed=jnp.isnan(plan).any())
 
 
 @partial(jax.jit, static_argnames="iterations")

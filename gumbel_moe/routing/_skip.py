@@ -14,9 +14,10 @@ from gumbel_moe.distributions import SkipAssignment
 from gumbel_moe.routing._assemble import assemble
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
+from gumbel_moe.routing._several_draws import inclusion_weights, keep_random, largest_perturbed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SkipRouter(CapacitatedRouter):
     r"""Independent draws, of which every expert keeps a uniformly random subset up to its capacity.
 
@@ -27,19 +28,26 @@ class SkipRouter(CapacitatedRouter):
     a skipped one the weight 0, and $E[w_i 1(z_i = j)] = p_{ij}$. See
     [`SkipAssignment`][gumbel_moe.distributions.SkipAssignment] for the distribution.
 
+    With `experts_per_datapoint` $m \ge 2$, a datapoint draws $m$ experts without replacement, as for
+    [`IndependentRouter`][gumbel_moe.routing.IndependentRouter]. Each expert again keeps a random subset of those that
+    drew it, so that a datapoint may lose some of its experts, and the weight where it is kept is the product
+    $w_{ij} = p_{ij} / q_{ij} \cdot n_j / \min(n_j, c_j)$.
+
     **Arguments:**
 
     - `capacity`: an int or `(k,)` ints, at least 1; their sum may be below `n`.
-    - `corrected`: False gives kept datapoints the weight 1 instead, which is biased; for comparison.
+    - `corrected`: False gives kept datapoints the weight 1 instead, which is biased; for comparison. Of several experts
+      each has the weight 1, and the sum of a datapoint's weights is up to $m$.
     - `floor`: $\epsilon$, at least 0 and below 1: draw from $p'_{ij} = (1 - \epsilon) p_{ij} + \epsilon / k$ instead,
       with weights times $p_{i z_i} / p'_{i z_i}$. `k` counts the experts that are allowed.
+    - `experts_per_datapoint`: $m$, in arrays `(n, m)`. None: one, in arrays `(n,)`; 1: the same with an axis more.
 
     A call takes a JAX `key`, `logits` `(n, k)` (`-inf` forbids an expert for a datapoint), and optionally a `mask`
     `(n,)` bool, false for datapoints that take no part; it returns a [`Routing`][gumbel_moe.routing.Routing].
 
-    **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, a floor out of range, for
-    logits without exactly two axes, NaN, `+inf` or a datapoint with every expert forbidden; `TypeError` for logits that
-    are not floating point. Under `jit` NaN logits give NaN.
+    **Raises:** `ValueError` for a capacity that is no positive integer or not `(k,)` of them, a floor out of range,
+    more experts per datapoint than there are, for logits without exactly two axes, NaN, `+inf` or a datapoint with
+    every expert forbidden; `TypeError` for logits that are not floating point. Under `jit` NaN logits give NaN.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -69,7 +77,10 @@ class SkipRouter(CapacitatedRouter):
     def __call__(self, key: Array, logits: ArrayLike, *, mask: ArrayLike | None = None) -> Routing:
         """Draw a [`Routing`][gumbel_moe.routing.Routing] for `logits` `(n, k)`."""
         logits, present = check_logits(logits, mask, exact_rank=2)
-        return _draw(check_key(key), logits, present, self._places(logits.shape[1]), self.corrected, self.floor)
+        number, settings = self._number(logits.shape[1]), (self._places(logits.shape[1]), self.corrected, self.floor)
+        if number > 1:
+            return _draw_several(check_key(key), logits, present, *settings, number)
+        return self._as_asked(_draw(check_key(key), logits, present, *settings))
 
 
 @partial(jax.jit, static_argnames=("places", "corrected", "floor"))
@@ -82,3 +93,20 @@ def _draw(
     expert = process.expert(value)
     weight = reweighted(weight, logits, drawn_from, expert, floor) if corrected else None
     return assemble(logits, expert, present, kept=process.kept(value), weight=weight)
+
+
+@partial(jax.jit, static_argnames=("places", "corrected", "floor", "number"))
+def _draw_several(
+    key: Array,
+    logits: Array,
+    present: Array | None,
+    places: tuple[int, ...],
+    corrected: bool,
+    floor: float,
+    number: int,
+) -> Routing:
+    draw_key, order_key = jax.random.split(key)
+    expert, log_q = largest_perturbed(draw_key, floored(logits, floor), number)
+    kept, stands_for = keep_random(order_key, expert, present, places)
+    weight = inclusion_weights(logits, log_q, expert) * stands_for.astype(logits.dtype) if corrected else None
+    return assemble(logits, expert, present, kept=kept, weight=weight)

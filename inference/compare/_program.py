@@ -23,18 +23,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program; the exit code: 0, or 130 when it was interrupted."""
     parser = _parser()
     args = parser.parse_args(arguments)
+    try:
+        problems = [_problem(TASKS[name](args.seed), args) for name in (TASKS if args.data == "all" else [args.data])]
+    except ValueError as error:
+        parser.error(f"argument --experts-per-datapoint: {error}")
     with sole_writer(parser, args.out):
-        return _run(args)
+        return _run(args, problems)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, problems: list[tuple[Task, list[Method]]]) -> int:
     results = Results(args.out, args.seed)
     for moved in results.moved:
         print(f"kept the earlier results as {moved}")
     interrupted = False
     try:
-        for name in TASKS if args.data == "all" else [args.data]:
-            _compare(TASKS[name](args.seed), args, results)
+        for task, methods in problems:
+            _compare(task, methods, args, results)
     except KeyboardInterrupt:
         interrupted = True
     _tell(results)
@@ -56,22 +60,41 @@ def _parser() -> Parser:
         help=f"which routers (default: those that the data tell apart): {', '.join(METHODS)}; or a group of "
         "them: routers, estimators, all",
     )
+    parser.add_argument(
+        "--experts-per-datapoint",
+        type=positive,
+        metavar="M",
+        help="how many experts each datapoint has, in batches M times smaller: as many evaluations (default: one)",
+    )
     parser.add_argument("--starts", type=positive, help="starting points (default: what suits the data)")
     add_shared(parser, "results/compare")
     return parser
 
 
-def _compare(task: Task, args: argparse.Namespace, results: Results) -> None:
+def _compare(task: Task, methods: list[Method], args: argparse.Namespace, results: Results) -> None:
     """Train all routers, then the references, on one problem; draw whatever has finished, also when interrupted."""
     try:
-        methods = args.routers or [METHODS[name] for name in task.methods]
         _train_all(task, methods, args, results)
         if task.name == "digits":
-            _train_all(single_network(task), [METHODS["independent"]], args, results, reference="single_network")
+            _train_all(
+                single_network(TASKS[task.name](args.seed)),
+                [METHODS["independent"]],
+                args,
+                results,
+                reference="single_network",
+            )
             results.add_row(logistic_regression(load_digits_split(args.seed)))
     finally:
         for path in _draw(task, results):
             print(f"wrote {path}")
+
+
+def _problem(task: Task, args: argparse.Namespace) -> tuple[Task, list[Method]]:
+    """The problem and its methods, with as many experts for every datapoint as asked for."""
+    methods, number = args.routers or [METHODS[name] for name in task.methods], args.experts_per_datapoint
+    if number is None:
+        return task, methods
+    return task.with_experts(number), [method.with_experts(number) for method in methods]
 
 
 def _train_all(

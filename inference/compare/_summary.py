@@ -22,6 +22,8 @@ def row_of(task: Task, outcome: Outcome) -> Row:
         "starts": len(outcome.last("true_loss")),
         "steps": outcome.at[-1],
     }
+    if task.experts_per_datapoint > 1:
+        row |= {"experts_per_datapoint": task.experts_per_datapoint, "batch_size": task.data.batch_size}
     if (below := task.evaluation.solved_below) is not None:
         row["solved"] = float(np.mean(outcome.last("argmax_loss") < below))
         row["own_solved"] = float(np.mean(outcome.last("own_loss") < below))

@@ -32,7 +32,10 @@ def draw_toy(task: Task, outcomes: list[Outcome], rows: list[Row], path: Path) -
     for ax, outcome, row in zip(axes, outcomes, rows, strict=True):
         state = _median_start(outcome)
         capacity = task.capacity_among(x.shape[0])
-        own = METHODS[outcome.router].predict(state.model, x, y, state.router_state, capacity).outputs
+        method = METHODS[outcome.router]
+        if task.experts_per_datapoint > 1:
+            method = method.with_experts(task.experts_per_datapoint)
+        own = method.predict(state.model, x, y, state.router_state, capacity).outputs
         _panel(ax, *(np.asarray(part) for part in (x, y, state.model.logits(x), state.model.all_outputs(x), own)))
         text = f"true loss {row['true_loss_median']:.3g}, solved {row['solved']:.0%}"
         text += f"\nown loss {row['own_loss_median']:.3g}, own solved {row['own_solved']:.0%}"

@@ -77,7 +77,7 @@ def _one_step(task: Task, method: Method, state: TrainState) -> tuple[TrainState
     (value, (router_state, traffic)), gradient = jax.value_and_grad(loss, has_aux=True)(state.model)
     updates, optimiser = task.optimiser.update(gradient, state.optimiser, state.model)
     model = eqx.apply_updates(state.model, updates)
-    balanced = task.data.batch_size / task.num_experts
+    balanced = task.data.batch_size * task.experts_per_datapoint / task.num_experts
     most = {f"max_{name}": jnp.max(getattr(traffic, name)) / balanced for name in ("load", "demand")}
     window = Window(loss=value, **traffic._asdict(), **most)
     return TrainState(model, optimiser, router_state, state.step + 1, state.key), window

@@ -1,7 +1,7 @@
 """The problems that the programs train on: data, a model, its optimiser and evaluation, and settings that suit them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -48,11 +48,28 @@ class Task:
     """What a comparison trains unless told otherwise."""
     on_training_data: Evaluation | None = None
     """What is measured on all of `data.train`; estimators of a gradient show there what they are worth."""
+    experts_per_datapoint: int = 1
 
     @property
     def num_experts(self) -> int:
         """`k`, in every routed layer."""
-        return self.data.batch_size // self.capacity
+        return self.data.batch_size * self.experts_per_datapoint // self.capacity
+
+    def with_experts(self, number: int) -> "Task":
+        """The problem with so many experts for every datapoint, and batches so many times smaller: as many evaluations
+        of experts in a batch as before, and as many places.
+        """
+        size, whole = divmod(self.data.batch_size, number)
+        if whole or number > self.num_experts:
+            raise ValueError(
+                f"must divide the batches of {self.data.batch_size} of {self.name}, and be at most its "
+                f"{self.num_experts} experts, got {number}"
+            )
+
+        def batch(key: Array) -> tuple[Array, Array]:
+            return jax.tree.map(lambda part: part[:size], self.data.batch(key))
+
+        return replace(self, data=replace(self.data, batch=batch, batch_size=size), experts_per_datapoint=number)
 
     def capacity_among(self, n: int) -> int:
         """Places of an expert among `n` datapoints, for routers that need to know."""

@@ -16,7 +16,9 @@ class Routed(NamedTuple):
 
     outputs: Array
     """`(n, out)` gate times output of the expert of every datapoint, summed where it has several, 0 where it has none;
-    the gates of drawn experts are 1."""
+    the gates of drawn experts are 1. Of several drawn experts it is the sum by importance weight instead, an unbiased
+    estimate of the mixture of all experts. `(n, m, out)` outputs of the `m` experts where they were asked for one by
+    one."""
     routing: Routing | ExpertChoiceRouting
     """Who went where: what `gumbel_moe.routing.load` and the losses of the library take."""
     router_state: Any
@@ -24,7 +26,7 @@ class Routed(NamedTuple):
 
 
 class MoELayer(eqx.Module):
-    r"""`k` experts, of which a router gives each datapoint one (expert choice: several, or none), under a capacity.
+    r"""`k` experts, of which a router gives each datapoint one, or several, under a capacity.
 
     With logits $a_i$ of datapoint $x_i$, and the expert $z_i$ and the gate $g_i$ that a router made of them, the output
     is $g_i\, h_{z_i}(x_i)$. Only experts that were chosen compute, each on a buffer of as many rows as its capacity.
@@ -38,7 +40,8 @@ class MoELayer(eqx.Module):
     A call takes a JAX `key` (for routers that draw), datapoints `x` `(n, d)`, a `router` of `gumbel_moe.routing`, which
     `make_router` makes from a name and a capacity, the `router_state` of one that carries a state from batch to batch
     (first what `init_state` gives, then that of the batch before), and optionally a `mask` `(n,)` bool, false for
-    datapoints that take no part, such as padding. Flatten sequences before: `x.reshape(-1, d)`.
+    datapoints that take no part, such as padding. Flatten sequences before: `x.reshape(-1, d)`. With `each=True` the
+    outputs of several experts of a datapoint stay apart, for a loss under each of them.
 
     **Returns:** a `Routed`, the tuple of `outputs` `(n, out)`, the `routing` and the new `router_state`. At test, leave
     the new state and keep the old.
@@ -49,7 +52,10 @@ class MoELayer(eqx.Module):
 
     How `router_network` learns depends on the kind of router (`gumbel_moe.routing.ROUTERS`). Through the gates of a
     biased one the gradient of any loss reaches the logits; Switch wants `gumbel_moe.routing.load_balancing_loss` added.
-    Those that draw need the score function: `gumbel_moe.estimators.score_function_loss(routing, losses, baseline)`.
+    Those that draw need the score function: `gumbel_moe.estimators.score_function_loss(routing, losses, baseline)`, for
+    several experts with `each=True` and losses `(n, m)`. The sum of several drawn experts' outputs by weight is
+    differentiable in the logits without it, as the output of all experts mixed would be
+    (`gumbel_moe.routing.mixture_output`).
 
     ```python
     >>> import equinox as eqx, jax
@@ -118,6 +124,7 @@ class MoELayer(eqx.Module):
         router_state: Any = None,
         *,
         mask: Bool[Array, " n"] | None = None,
+        each: bool = False,
     ) -> Routed:
         """Outputs, routing, and the router's state after it."""
         _check_router(router, router_state)
@@ -125,7 +132,10 @@ class MoELayer(eqx.Module):
         routing = router(key, self.logits(x), *state, mask=mask)
         # No expert can be given more than everybody, and a buffer has at least a row.
         places = max(1, min(x.shape[0], int(np.max(getattr(router, "capacity", x.shape[0])))))
-        outputs = combine(self.expert_outputs(dispatch(x, routing, places)), routing, gated=True)
+        buffers = self.expert_outputs(dispatch(x, routing, places))
+        several = isinstance(routing, Routing) and routing.experts_per_datapoint is not None
+        mixed = several and not each and getattr(router, "weighted", False)
+        outputs = combine(buffers, routing, gated=not mixed, weighted=mixed, each=each and several)
         return Routed(outputs, routing, router.update(router_state, routing) if state else None)
 
 

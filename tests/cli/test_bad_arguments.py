@@ -36,6 +36,8 @@ def refused(capsys, arguments):
         ("--capacity", "8,8", "argument --capacity: must be one number or 8, one for each expert, got 2"),
         ("--floor", "1", "argument --floor: must be at least 0 and below 1, got '1'"),
         ("--floor", "nan", "argument --floor: must be at least 0 and below 1, got 'nan'"),
+        ("--experts-per-datapoint", "9", "argument --experts-per-datapoint: must be at most --experts, 8, got 9"),
+        ("--experts-per-datapoint", "0", "argument --experts-per-datapoint: must be a whole number from 1 to 1,024"),
         ("--scale", "nan", "argument --scale: must be a number from 0 to 1e+30, got 'nan'"),
         ("--scale", "-1", "argument --scale: must be a number from 0 to 1e+30, got '-1'"),
         ("--scale", "1e38", "argument --scale: must be a number from 0 to 1e+30, got '1e38'"),
@@ -65,6 +67,12 @@ def test_too_many_logits(tmp_path, capsys):
 def test_no_room(router, tmp_path, capsys):
     said = refused(capsys, ["diagnose", "--router", router, "--capacity", "7", "--out", tmp_path])
     assert "argument --capacity: has room for 56 datapoints (sum over 8 experts), but there are 64" in said
+
+
+def test_no_room_for_two_experts_each(tmp_path, capsys):
+    several = ["--experts-per-datapoint", "2", "--n", "8", "--experts", "4", "--capacity", "20,4,2,1"]
+    said = refused(capsys, ["diagnose", "--router", "gumbel-matching", *several, "--out", tmp_path])
+    assert "has room for 27 datapoints (sum over 4 experts), but there are 8, of 2 different experts each" in said
 
 
 @pytest.mark.parametrize("router", ["independent", "switch"])
@@ -176,6 +184,7 @@ def logits(tmp_path):
         ("--draws", "1e9", "argument --draws: must be a whole number from 1 to 10,000,000, got '1e9'"),
         ("--router", "switch", "argument --router: invalid choice: 'switch'"),
         ("--seed", "x", "argument --seed: must be a whole number from 0"),
+        ("--experts-per-datapoint", "2", "argument --experts-per-datapoint: must be 1: sample writes the"),
     ],
 )
 def test_sample_numbers(option, value, said, logits, tmp_path, capsys):

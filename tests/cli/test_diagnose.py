@@ -75,6 +75,22 @@ def test_gated_router_fails_and_says_why(tmp_path, capsys):
     assert "nan" not in out
 
 
+@pytest.mark.parametrize("router", ["skip", pytest.param("gumbel-matching", marks=pytest.mark.slow)])
+def test_two_experts_for_every_datapoint(router, tmp_path):
+    """False-fail rate: 1e-6."""
+    assert run(tmp_path, "--router", router, "--experts-per-datapoint", "2", "--capacity", "9") == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["arguments"]["experts_per_datapoint"] == 2
+    assert (report["weights"]["skipped"] > 0) == (router == "skip")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("router", ["skip", "gumbel-matching", "switch", "base"])
+def test_biased_ones_of_two_experts_fail(router, tmp_path):
+    biased = [] if router in ("switch", "base") else ["--estimator", "uncorrected"]
+    assert run(tmp_path, "--router", router, *biased, "--experts-per-datapoint", "2", "--draws", "1000") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("router", ["independent", "skip", "gumbel-matching"])
 @pytest.mark.parametrize("size", [[], ["--n", "24", "--experts", "4", "--capacity", "8,7,6,6", "--scale", "2"]])

@@ -73,6 +73,35 @@ def test_what_is_counted():
     np.testing.assert_allclose(report.marginals.mean, [[1, 0], [1, 0], [4, 0], [0, 0]])
 
 
+def test_what_is_counted_of_several_experts():
+    """Pairs of a datapoint and an expert are sent and skipped; a datapoint's weights count together."""
+    logits = jnp.log(jnp.array([[0.5, 0.25, 0.25]] * 2 + [[0.25, 0.5, 0.25]] * 2))
+
+    def two_each(key, logits):
+        routing = SwitchRouter(4, experts_per_datapoint=2)(key, logits)
+        kept = jnp.array([[True, True], [True, False], [True, True], [False, True]])
+        weight = jnp.array([[1.0, 2.0], [3.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+        return routing._replace(expert=jnp.array([[0, 1], [0, 2], [0, 1], [1, 2]]), kept=kept, weight=weight)
+
+    report = routing_report(two_each, logits, KEY, draws=20)
+    assert report.skipped == 0.25
+    assert report.summary["sent"].tolist() == [3, 3, 2]
+    assert report.summary["load"].tolist() == [3, 2, 1]
+    assert report.max_violation == pytest.approx(3 / 2 - 1)
+    assert report.effective_fraction == pytest.approx(8**2 / (4 * (9 + 9 + 1 + 1)))
+    assert report.max_weight == 3
+    assert report.largest_share == pytest.approx(3 / 8)
+    assert report.weight_histogram["count"].sum() == 20 * 6
+    np.testing.assert_allclose(report.marginals.mean, [[1, 2, 0], [3, 0, 0], [0.5, 0.5, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_several_experts(corrected):
+    """False-fail rate 1e-6."""
+    report = routing_report(SkipRouter(4, corrected=corrected, experts_per_datapoint=2), LOGITS, KEY, draws=1000)
+    assert report.unbiased == corrected
+
+
 def test_a_matching_without_weights():
     report = routing_report(GumbelMatchingRouter((3, 3, 2), corrected=False), LOGITS, KEY, draws=1000)
     assert not report.unbiased

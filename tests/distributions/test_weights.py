@@ -75,3 +75,15 @@ def test_no_feasible_matching_has_nan_weights():
     value, weight = jax.jit(GumbelMatching(forbidden, 2).sample_with_weights)(KEY)
     assert (value == -1).all()
     assert jnp.isnan(weight).all()
+
+
+@pytest.mark.parametrize(
+    ("cls", "why"),
+    [
+        (GumbelMatching, "no formula is known for the probability of a whole assignment of several experts"),
+        (SkipAssignment, "a sum over the orders they came in, is not offered"),
+    ],
+)
+def test_several_experts_are_for_the_routers(cls, why):
+    with pytest.raises(ValueError, match=f"experts_per_datapoint must be None for {cls.__name__}, got 2: .*{why}"):
+        cls(jnp.zeros((4, 2)), 4, experts_per_datapoint=2)

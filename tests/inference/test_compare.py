@@ -131,6 +131,17 @@ def test_a_student_on_regions_beside_the_exact_gradient(tmp_path):
     assert (tmp_path / "regions_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
+def test_two_experts_for_every_datapoint(tmp_path):
+    names = "exact,independent,skip-student,gumbel-matching,switch,base,sinkhorn,expert-choice,loss-free"
+    code, results = run(tmp_path, "--data", "regions", "--experts-per-datapoint", "2", "--routers", names)
+    assert code == 0
+    for row in results["rows"]:
+        assert (row["experts_per_datapoint"], row["batch_size"]) == (2, 128)
+        if row["router"] not in ("exact", "independent"):
+            assert row["max_load"] <= 1
+
+
 def test_interruption_keeps_what_has_finished(tmp_path, monkeypatch):
     train = compare.train_starts
 
@@ -173,6 +184,14 @@ def test_interruption_before_anything_has_finished(tmp_path, monkeypatch):
         (["--data", "mnist"], "argument --data: invalid choice: 'mnist'"),
         (["--starts", "0"], "argument --starts: must be a whole number of at least 1, got '0'"),
         (["--steps", "1.5"], "argument --steps: must be a whole number of at least 1, got '1.5'"),
+        (
+            ["--data", "toy", "--experts-per-datapoint", "3"],
+            "argument --experts-per-datapoint: must divide the batches of 100 of toy, and be at most its 2 experts",
+        ),
+        (
+            ["--data", "regions", "--experts-per-datapoint", "2", "--routers", "skip-two-draws"],
+            "argument --experts-per-datapoint: skip_two_draws has no variant with several experts per datapoint",
+        ),
         (["--seed", "-1"], "argument --seed: must be a whole number of at least 0, got '-1'"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
     ],

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gumbel_moe.estimators import exact_loss
 from inference.training.arguments import router, routers
 from inference.training.methods import ESTIMATOR_METHODS, METHODS, ROUTER_METHODS
 from models.data import bent_line
@@ -68,6 +69,19 @@ def parts(model):
     logits = np.asarray(model.logits(X))
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return logits, p, np.asarray(model.all_outputs(X))[..., 0]
+
+
+def test_two_of_two_experts_leave_nothing_to_chance(model):
+    """Methods that draw have the enumerated loss; Switch predicts the mixture of both outputs."""
+    for name in ("skip", "gumbel_matching", "skip_student"):
+        method = METHODS[name].with_experts(2)
+        value, step = method.loss(KEY, model, X, Y, method.init_state(model), N)
+        np.testing.assert_allclose(value, exact_loss(model.logits(X), model.all_losses(X, Y)), rtol=1e-5)
+        assert step.traffic.load.tolist() == [N, N]
+    _, p, outputs = parts(model)
+    own = METHODS["switch"].with_experts(2).predict(model, X, Y, None, N).outputs
+    np.testing.assert_allclose(own[:, 0], (p * outputs).sum(axis=1), rtol=1e-5)
+    assert METHODS["exact"].with_experts(2) is METHODS["exact"]
 
 
 def test_registry():

@@ -91,6 +91,21 @@ def test_jit_and_gradient(name, x64):
     assert through_gates == (ROUTERS[name].kind == "biased")
 
 
+@pytest.mark.parametrize("name", ["skip", "gumbel_matching_uncorrected", "switch"])
+def test_two_experts_of_every_datapoint(name, made):
+    """Outputs one by one as from the experts themselves, and their sum: by weight where the router draws."""
+    layer, x = made
+    router = make_router(name, 2 * CAPACITY, experts_per_datapoint=2)
+    outputs, routing, _ = layer(KEY, x, router, each=True)
+    assert outputs.shape == (N, 2, OUT)
+    everybody = layer.expert_outputs(jnp.broadcast_to(x, (K, N, D)))
+    own = np.asarray(everybody)[np.clip(routing.expert, 0, K - 1), np.arange(N)[:, None]]
+    kept, gate = np.asarray(routing.kept)[..., None], np.asarray(routing.gate)[..., None]
+    np.testing.assert_allclose(outputs, np.where(kept, gate * own, 0), rtol=1e-4, atol=1e-6)
+    factor = np.asarray(routing.weight)[..., None] if name == "skip" else gate * kept
+    np.testing.assert_allclose(layer(KEY, x, router).outputs, (factor * own).sum(axis=1), rtol=1e-4, atol=1e-5)
+
+
 def test_states_balance_from_batch_to_batch(made):
     layer, x = made
     router = make_router("quantile_balancing", N)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -42,9 +42,20 @@ class DrawnMethod(Method):
 
     def loss(self, key: Array, model: Any, x: Array, y: Array, router_state: Any, capacity: int) -> tuple[Array, Step]:
         """The surrogate whose value and gradient estimate those of the enumerated objective."""
-        outputs, routing, _ = model(key, x, self.make_router(capacity))
-        value, router_state = _BASELINE.loss(router_state, routing, model.losses(outputs, y))
+        outputs, routing = self._drawn(key, model, x, capacity)
+        losses = self._of_each(lambda outputs: model.losses(outputs, y))(outputs)
+        value, router_state = _BASELINE.loss(router_state, routing, losses)
         return value, Step(router_state, traffic_of(routing))
+
+    def _drawn(self, key: Array, model: Any, x: Array, capacity: int) -> tuple[Array, Any]:
+        """The outputs of the experts that were drawn, one by one where a datapoint has several, and the routing."""
+        one_by_one = {} if self.experts_per_datapoint is None else {"each": True}
+        outputs, routing, _ = model(key, x, self.make_router(capacity), **one_by_one)
+        return outputs, routing
+
+    def _of_each(self, losses: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        """Losses `(n,)` of one output for every datapoint, as those `(n, m)` of several."""
+        return losses if self.experts_per_datapoint is None else jax.vmap(losses, 1, 1)
 
     def predict(self, model: OneRoutedLayer, x: Array, y: Array, router_state: Any, capacity: int) -> Prediction:
         r"""The output of the most probable expert, the expected loss $\sum_j p_{ij} f_{ij}$, and
@@ -65,7 +76,7 @@ class StudentMethod(DrawnMethod):
 
     def loss(self, key: Array, model: Any, x: Array, y: Array, router_state: Any, capacity: int) -> tuple[Array, Step]:
         """The surrogate, and the student after it."""
-        outputs, routing, _ = model(key, x, self.make_router(capacity))
+        outputs, routing = self._drawn(key, model, x, capacity)
         student = _student(model)[1]
         value, router_state = student.loss(router_state, routing, outputs, x, lambda outputs: model.losses(outputs, y))
         return value, Step(router_state, traffic_of(routing))
@@ -74,6 +85,10 @@ class StudentMethod(DrawnMethod):
 @dataclass(frozen=True, kw_only=True)
 class TwoDrawsMethod(DrawnMethod):
     """Two draws of every batch, each the baseline of the other: twice the evaluations of experts."""
+
+    def with_experts(self, number: int) -> Self:
+        """None: two draws have two experts for a datapoint already."""
+        raise ValueError(f"{self.name} has no variant with several experts per datapoint")
 
     def init_state(self, model: Any) -> Any:
         """Nothing is carried."""
@@ -91,6 +106,10 @@ class TwoDrawsMethod(DrawnMethod):
 @dataclass(frozen=True, kw_only=True)
 class ExactMethod(DrawnMethod):
     """The gradient of the objective itself, all experts on every datapoint: what estimators are measured against."""
+
+    def with_experts(self, number: int) -> Self:
+        """The same: every datapoint has all of them."""
+        return self
 
     def init_state(self, model: Any) -> Any:
         """Nothing is carried."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,9 @@ class GatedMethod(Method):
     kind: str = "biased"
     make_router: Callable[[int], Any]
     """From the capacity of an expert to the router used in training."""
-    at_test: Callable[[Array], Routing] | None = None
-    """From the test logits to a routing that drops nobody; None for that of the router with room for all."""
+    at_test: Callable[[Array, int | None], Routing] | None = None
+    """From the test logits, and the experts per datapoint, to a routing that drops nobody; None for that of the router
+    with room for all."""
     balancing: float = 0.0
     """Factor of the load-balancing loss."""
 
@@ -53,8 +54,9 @@ class GatedMethod(Method):
         if self.at_test is None:
             routing = self.make_router(x.shape[0])(jax.random.key(_NO_KEY), logits, router_state)
         else:
-            routing = self.at_test(logits)
-        return routing.gate[:, None] * model.outputs_of(x, routing.expert)
+            routing = self.at_test(logits, self.experts_per_datapoint)
+        outputs = routing.gate[..., None] * model.outputs_of(x, routing.expert)
+        return outputs if self.experts_per_datapoint is None else jnp.sum(outputs, axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +67,23 @@ class ExpertChoiceMethod(GatedMethod):
 
     own_way: str = "expert choice on the whole test set, gated outputs summed; 0 for a datapoint that no expert takes"
 
+    def with_experts(self, number: int) -> Self:
+        """The same: the capacity says how many experts a datapoint has in the mean."""
+        return self
+
     def _outputs_at_test(self, model: OneRoutedLayer, x: Array, router_state: Any, capacity: int) -> Array:
         """The gated sum over the experts that take a datapoint."""
         return model(jax.random.key(_NO_KEY), x, self.make_router(capacity)).outputs
 
 
-def best(logits: Array) -> Routing:
-    """The best expert of every datapoint, with its probability as the gate."""
-    return SwitchRouter(logits.shape[0])(jax.random.key(_NO_KEY), logits)
+def best(logits: Array, number: int | None) -> Routing:
+    """The best expert of every datapoint with its probability as the gate, or the best ones, their gates normalised."""
+    return SwitchRouter(logits.shape[0], experts_per_datapoint=number)(jax.random.key(_NO_KEY), logits)
 
 
-def best_by_sigmoid(logits: Array) -> Routing:
-    """The best expert of every datapoint, with the logistic function of its logit as the gate."""
-    return best(logits)._replace(gate=jax.nn.sigmoid(jnp.max(logits, axis=1)))
+def best_by_sigmoid(logits: Array, number: int | None) -> Routing:
+    """The best expert of every datapoint, or the best ones, with the logistic function of the logit as the gate."""
+    routing = best(logits, number)
+    if number is None:
+        return routing._replace(gate=jax.nn.sigmoid(jnp.max(logits, axis=1)))
+    return routing._replace(gate=jax.nn.sigmoid(jnp.take_along_axis(logits, routing.expert, axis=1)))

@@ -1,8 +1,9 @@
 """What a method must offer to be trained and compared."""
 
 import abc
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -56,8 +57,16 @@ class Method(abc.ABC):
     (the exact gradient, by enumeration)."""
     own_way: str
     """How it predicts at test, in words."""
+    experts_per_datapoint: int | None = None
+    """As its router is asked for; None for one."""
     whole_test_set: ClassVar[bool] = False
     """Whether its prediction for a datapoint depends on the others, so that it is made for all of them at once."""
+
+    def with_experts(self, number: int) -> Self:
+        """The method with so many experts for every datapoint; `ValueError` where it has no such variant."""
+        make: Any = getattr(self, "make_router")  # noqa: B009
+        changes: dict[str, Any] = {"make_router": partial(make, experts_per_datapoint=number)}
+        return replace(self, experts_per_datapoint=number, **changes)
 
     @abc.abstractmethod
     def init_state(self, model: Any) -> Any:
