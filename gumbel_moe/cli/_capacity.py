@@ -16,7 +16,7 @@ def capacity_of(asked: Capacity | None, name: str, n: int, k: int, each: int = 1
         raise BadArgumentError("--capacity", f"must be one number or {k}, one for each expert, got {len(asked)}")
     usable = [min(places, n) for places in asked] if isinstance(asked, tuple) else [min(asked, n)] * k
     if name in NOBODY_SKIPPED and sum(usable) < n * each:
-        places = sum(asked) if isinstance(asked, tuple) else asked * k
+        places = sum(usable)  # an expert has each datapoint once at most
         wanted = f"there are {n:,}" if each == 1 else f"there are {n:,}, of {each} different experts each"
         room = f"has room for {places:,} datapoints (sum over {k} experts), but {wanted}; {name} skips nobody"
         raise BadArgumentError("--capacity", room)

@@ -52,7 +52,8 @@ def matching_log_prob(
     has fewer than `k` dimensions, whatever `n` is.
 
     - `k = 1` is trivial, and `k = 2, 3` are integrated by the trapezoidal rule on a box fitted to the integrand: exact
-      to rounding, or nearly so. The error is the difference from a coarser rule, and an allowance for rounding.
+      to rounding, or nearly so, unless a `target_error` lets fewer nodes do. The error is the difference from a coarser
+      rule, and an allowance for rounding.
     - For more experts: Newton's method finds the mode, in coordinates that make the integrand almost normal, and
       importance sampling around it gives the integral and its standard error. With nearly as many experts as
       datapoints, many of both, and sharp logits, that error is large, and can still be too small.

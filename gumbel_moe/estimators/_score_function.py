@@ -38,7 +38,7 @@ def score_function_loss(
 
     $$\frac1n \sum_i \sum_{j \in S_i} w_{ij} \left( \nabla f_{ij} + (f_{ij} - b_i) \nabla \log p_{ij} \right).$$
 
-    With more experts it has less noise from the draws, and none for $m = k$.
+    With more experts it has less noise from the draws, and none for $m = k$ where nobody is skipped.
 
     **Arguments:**
 
@@ -60,7 +60,7 @@ def score_function_loss(
     - `pairs`: for $m \ge 2$ experts, compare them with each other instead: the score term is then
       $\sum_{j < l \in S_i} w_{ij} w_{il} (f_{ij} - f_{il}) (\nabla \log p_{ij} - \nabla \log p_{il})$, in which a
       baseline `(n,)` cancels and one `(n, k)` is subtracted first. It is unbiased too where every pair of experts is
-      feasible for a datapoint, since $E[w_{ij} w_{il} 1(j, l \in S_i)] = p_{ij} p_{il}$, and exact for $m = k$. But
+      feasible for a datapoint, since $E[w_{ij} w_{il} 1(j, l \in S_i)] = p_{ij} p_{il}$. But
       products of weights have heavy tails (with independent draws and 2 or 3 of more experts no finite variance): with
       any baseline the sum over single experts was ahead in all that was measured (page *Which estimator*).
 

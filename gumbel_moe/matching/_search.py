@@ -12,7 +12,7 @@ from gumbel_moe.matching._paths import lowered
 from gumbel_moe.matching._prices import Search, cool, start_at
 from gumbel_moe.matching._repair import Plan, repaired, rounded
 from gumbel_moe.matching._residual import residual_costs
-from gumbel_moe.matching._rows import anywhere, best_experts, count, from_zero, own_scores, regret
+from gumbel_moe.matching._rows import anywhere, best_experts, count, from_zero, regret
 from gumbel_moe.matching._start import COLD_START, centre_and_spread, first_temperature, plausible
 from gumbel_moe.matching._ties import temperatures, tested, without_ties
 
@@ -179,7 +179,7 @@ def _with_core(
     prices = from_zero(near.prices, holders)
     shifted = scores - prices
     best = jnp.max(shifted, axis=1)
-    gain = best - own_scores(shifted, assignment) if each is None else regret(shifted, assignment)
+    gain = regret(shifted, assignment)
     slack = _ROUNDING * float(jnp.finfo(scores.dtype).eps) * (jnp.max(jnp.abs(best)) + jnp.max(prices))
     plan = Plan(assignment, holders, prices, jnp.zeros_like(holders), fits, near.passes)
     return plan, jnp.sum(gain), fits & jnp.all(gain <= slack)

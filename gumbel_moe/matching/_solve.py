@@ -75,7 +75,9 @@ def solve_matching(
     - `prices`: `(..., k)` or `(k,)`, where to start: those of a similar problem, such as the last training step's, save
       steps. They change the time, never the optimum (between equally good assignments they may
       decide). Where they are not finite, as those of a failed matching, they are not used.
-    - `experts_per_datapoint`: $m$, an int from 1 to `k`. None: one, without an axis for it.
+    - `experts_per_datapoint`: $m$, an int from 1 to `k`. None: one, without an axis for it. Where the compiled solver
+      is not used, a score that is 1e7 times as far above a datapoint's others as these from each other hides how they
+      differ, as rounding would.
 
     **Returns:** a [`Matching`][gumbel_moe.matching.Matching]: `assignment`, `prices`, `value`, `gap`, `steps`.
 

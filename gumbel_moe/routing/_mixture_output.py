@@ -16,7 +16,7 @@ def mixture_output(routing: Routing, outputs: ArrayLike) -> Array:
 
     the sum of the outputs by importance weight, in which $p$ is differentiable and $q$ is a constant: the gradient in
     the logits is an unbiased estimate as well, without a score function. For $m = k$ experts of a datapoint both are
-    exact.
+    exact, where none of them skips it.
 
     What is unbiased is the output, its gradient, and whatever is linear in them. **A loss of the output is not,**
     unless it is linear: $E[\ell(\hat h)] \ne \ell(E[\hat h])$, by about half of $\ell''$ times the variance of the

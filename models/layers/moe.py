@@ -133,8 +133,10 @@ class MoELayer(eqx.Module):
         # No expert can be given more than everybody, and a buffer has at least a row.
         places = max(1, min(x.shape[0], int(np.max(getattr(router, "capacity", x.shape[0])))))
         buffers = self.expert_outputs(dispatch(x, routing, places))
-        several = isinstance(routing, Routing) and routing.experts_per_datapoint is not None
-        mixed = several and not each and getattr(router, "weighted", False)
+        number = routing.experts_per_datapoint if isinstance(routing, Routing) else None
+        several = number is not None
+        # The output of one expert that was drawn is a mixture's only in the mean: its loss is what is meant.
+        mixed = several and number > 1 and not each and getattr(router, "weighted", False)
         outputs = combine(buffers, routing, gated=not mixed, weighted=mixed, each=each and several)
         return Routed(outputs, routing, router.update(router_state, routing) if state else None)
 

@@ -72,7 +72,7 @@ def test_no_room(router, tmp_path, capsys):
 def test_no_room_for_two_experts_each(tmp_path, capsys):
     several = ["--experts-per-datapoint", "2", "--n", "8", "--experts", "4", "--capacity", "20,4,2,1"]
     said = refused(capsys, ["diagnose", "--router", "gumbel-matching", *several, "--out", tmp_path])
-    assert "has room for 27 datapoints (sum over 4 experts), but there are 8, of 2 different experts each" in said
+    assert "has room for 15 datapoints (sum over 4 experts), but there are 8, of 2 different experts each" in said
 
 
 @pytest.mark.parametrize("router", ["independent", "switch"])

@@ -362,6 +362,22 @@ def test_a_target_saves_nodes(k):
     np.testing.assert_allclose(score, slopes, atol=0.02)
 
 
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_target_does_not_miss_what_is_narrow(k, x64):
+    """Halves of few nodes can agree by symmetry: at equal logits, and where the integrand is narrow."""
+    n = 2 * k
+    value = jnp.arange(n, dtype=jnp.int32) % k
+    scales = jnp.asarray(np.repeat([0.0, 1.0, 3.0, 10.0, 30.0], 20), float)
+    logits = scales[:, None, None] * jnp.asarray(np.random.default_rng(0).normal(size=(100, n, k)), float)
+    far = 20.0 * jnp.eye(k, dtype=logits.dtype)[value][None]
+    logits = jnp.concatenate([logits, far, jnp.zeros_like(far)])
+    exact = matching_log_prob(logits, value, 2)
+    for target in (0.1, 1e-3):
+        found = matching_log_prob(logits, value, 2, target_error=target)
+        assert (jnp.abs(found.value - exact.value) <= 4 * (found.error + exact.error)).all()
+        assert (found.error <= jnp.maximum(target, 1.01 * exact.error)).all()
+
+
 def test_what_it_does_not_suit():
     for key in (None, jax.random.key(0)):
         assert _compiled_log_prob.suits(8, 4, key)
