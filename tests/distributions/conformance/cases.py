@@ -25,6 +25,12 @@ BATCH_SHAPES = [(), (3,), (2, 3)]
 NUM_EXPERTS = [1, 2, 3, 5]
 CAPACITIES = ["int", "int with free places", "vector", "vector with free places"]
 GRID = list(itertools.product(BATCH_SHAPES, NUM_EXPERTS, CAPACITIES))
+# Every two of batch shape, number of experts and kind of capacity together; `slow` has the rest of the grid.
+PAIRWISE = [
+    (BATCH_SHAPES[(row + column) % len(BATCH_SHAPES)], k, kind)
+    for (row, k), (column, kind) in itertools.product(enumerate(NUM_EXPERTS), enumerate(CAPACITIES))
+]
+EACH = [case if case in PAIRWISE else pytest.param(*case, marks=pytest.mark.slow) for case in GRID]
 # Every number of experts and every batch shape with every kind of capacity, at four compilations.
 COVER = [
     (batch_shape, k, capacity)

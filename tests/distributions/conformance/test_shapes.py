@@ -13,8 +13,10 @@ from tests.distributions.conformance.cases import (
     ALL,
     BATCH_SHAPES,
     BOTH,
+    EACH,
     GRID,
     NUM_EXPERTS,
+    PAIRWISE,
     capacity_of,
     made,
     num_datapoints,
@@ -31,7 +33,7 @@ def traced(cls, batch_shape, k, kind, method):
 
 
 @ALL
-@pytest.mark.parametrize(("batch_shape", "k", "kind"), GRID)
+@pytest.mark.parametrize(("batch_shape", "k", "kind"), EACH)
 def test_plain(cls, batch_shape, k, kind):
     def method(d):
         value = d.sample(jax.random.key(0), (DRAWS,))
@@ -44,7 +46,7 @@ def test_plain(cls, batch_shape, k, kind):
 
 
 @ALL
-@pytest.mark.parametrize(("batch_shape", "k", "kind"), GRID)
+@pytest.mark.parametrize(("batch_shape", "k", "kind"), EACH)
 def test_expand_and_mask(cls, batch_shape, k, kind):
     def method(d):
         by, to, masked = d.expand_by((DRAWS,)), d.expand([DRAWS, *batch_shape]), d.mask(jnp.zeros(batch_shape, bool))
@@ -60,7 +62,7 @@ def test_expand_and_mask(cls, batch_shape, k, kind):
 
 
 @ALL
-@pytest.mark.parametrize(("batch_shape", "k", "kind"), GRID)
+@pytest.mark.parametrize(("batch_shape", "k", "kind"), EACH)
 def test_to_event(cls, batch_shape, k, kind):
     full = (*batch_shape, num_datapoints(k))
     for dims in range(len(batch_shape) + 1):
@@ -94,7 +96,11 @@ def test_infer_shapes(cls, batch_shape, k):
 
 @pytest.mark.parametrize(
     ("cls", "batch_shape", "k", "kind"),
-    [(cls, *case) for cls in (SkipAssignment, UniformAssignment) for case in GRID]
+    [
+        pytest.param(cls, *case, marks=() if case in PAIRWISE else pytest.mark.slow)
+        for cls in (SkipAssignment, UniformAssignment)
+        for case in GRID
+    ]
     + [(GumbelMatching, (3,), 2, "int"), (GumbelMatching, (), 1, "vector")],
 )
 def test_float64(cls, batch_shape, k, kind):
