@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, auto_axes
 from jax.sharding import PartitionSpec as P
 
-from gumbel_moe.distributions import GumbelMatching, SkipAssignment
+from gumbel_moe.distributions import GumbelMatching, SkipAssignment, UniformAssignment
 from gumbel_moe.matching import exchange_distances, solve_matching
 from gumbel_moe.routing import ROUTERS, ExpertChoiceRouter, SwitchRouter, combine, dispatch, make_router
 
@@ -19,6 +19,7 @@ DEVICES, N, K, CAPACITY = 8, 8, 3, 3
 KEY = jax.random.key(1)
 LOGITS = jax.random.normal(jax.random.key(0), (DEVICES, N, K))
 VALUE = jnp.tile(jnp.arange(N) % K, (DEVICES, 1))
+WEIGHTED = [name for name, entry in ROUTERS.items() if entry.kind == "weighted"]
 
 
 def there_and_back(router, logits):
@@ -35,11 +36,16 @@ FUNCTIONS = {
     "SkipAssignment.sample": lambda a: SkipAssignment(a, CAPACITY).sample(KEY),
     "GumbelMatching.log_prob": (lambda a, z: GumbelMatching(a, CAPACITY).log_prob(z)),
     "SkipAssignment.log_prob": (lambda a, z: SkipAssignment(a, CAPACITY).log_prob(z)),
+    "UniformAssignment.log_prob": (lambda a, z: UniformAssignment(N, (CAPACITY,) * K).log_prob(z)),
     "dispatch, combine": partial(there_and_back, SwitchRouter(CAPACITY)),
     "dispatch, combine of expert choice": partial(there_and_back, ExpertChoiceRouter(CAPACITY)),
     **{name: partial(make_router(name, CAPACITY), KEY) for name in ROUTERS},
+    **{
+        f"{name} of two each": partial(make_router(name, 2 * CAPACITY, experts_per_datapoint=2), KEY)
+        for name in WEIGHTED
+    },
 }
-TAKES_VALUE = {"exchange_distances", "GumbelMatching.log_prob", "SkipAssignment.log_prob"}
+TAKES_VALUE = {name for name in FUNCTIONS if name == "exchange_distances" or name.endswith("log_prob")}
 
 
 def batches(function):
