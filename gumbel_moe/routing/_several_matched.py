@@ -9,7 +9,6 @@ from gumbel_moe._experts import at_experts
 from gumbel_moe._logits import without_constants
 from gumbel_moe.distributions._gumbel_noise import gumbel_noise
 from gumbel_moe.matching._exchange import match_and_distances
-from gumbel_moe.matching._rows import held
 from gumbel_moe.routing._several_draws import log_inclusion
 
 
@@ -36,6 +35,7 @@ def thresholds(scores: Array, experts: Array, distances: Array) -> Array:
     `-inf` where there is no other way.
     """
     k = scores.shape[1]
-    others = jnp.where(held(experts, k), -jnp.inf, scores)
+    chosen = jnp.any(experts[:, :, None] == jnp.arange(k, dtype=experts.dtype), axis=1)
+    others = jnp.where(chosen, -jnp.inf, scores)
     towards = distances.T[jnp.clip(experts, 0, k - 1)]
     return jnp.max(others[:, None, :] - towards, axis=2)

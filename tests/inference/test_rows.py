@@ -28,7 +28,7 @@ def outcome(true_loss, own_loss, argmax_loss, router="skip", points=3):
     return made
 
 
-TASK = SimpleNamespace(evaluation=SimpleNamespace(solved_below=0.01))
+TASK = SimpleNamespace(evaluation=SimpleNamespace(solved_below=0.01), experts_per_datapoint=1)
 
 
 def test_row_by_hand():
