@@ -19,7 +19,7 @@ def sample(options: argparse.Namespace) -> int:
     if options.experts_per_datapoint not in (None, 1):
         raise BadArgumentError(
             "--experts-per-datapoint",
-            "must be 1: sample writes the log-probability of whole assignments, and none is known for several experts; "
+            "must be 1: sample writes the log-probability of whole assignments, and there is none for several experts; "
             "the routers of gumbel_moe.routing draw such assignments with weights, and diagnose tests them",
         )
     if options.draws * n > _MOST_NUMBERS:

@@ -32,8 +32,6 @@ class DrawnMethod(Method):
     adds no bias.
     """
 
-    make_router: Callable[[int], Any]
-    """From the capacity of an expert to the router."""
     own_way: str = "one expert drawn from p; for accuracy and picture, the output of the most probable expert"
 
     def init_state(self, model: Any) -> Any:

@@ -23,8 +23,6 @@ class GatedMethod(Method):
     """
 
     kind: str = "biased"
-    make_router: Callable[[int], Any]
-    """From the capacity of an expert to the router used in training."""
     at_test: Callable[[Array, int | None], Routing] | None = None
     """From the test logits, and the experts per datapoint, to a routing that drops nobody; None for that of the router
     with room for all."""

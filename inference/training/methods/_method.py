@@ -1,6 +1,7 @@
 """What a method must offer to be trained and compared."""
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
@@ -57,6 +58,8 @@ class Method(abc.ABC):
     (the exact gradient, by enumeration)."""
     own_way: str
     """How it predicts at test, in words."""
+    make_router: Callable[..., Any]
+    """From the capacity of an expert to the router used in training."""
     experts_per_datapoint: int | None = None
     """As its router is asked for; None for one."""
     whole_test_set: ClassVar[bool] = False
@@ -64,9 +67,8 @@ class Method(abc.ABC):
 
     def with_experts(self, number: int) -> Self:
         """The method with so many experts for every datapoint; `ValueError` where it has no such variant."""
-        make: Any = getattr(self, "make_router")  # noqa: B009
-        changes: dict[str, Any] = {"make_router": partial(make, experts_per_datapoint=number)}
-        return replace(self, experts_per_datapoint=number, **changes)
+        make = partial(self.make_router, experts_per_datapoint=number)
+        return replace(self, experts_per_datapoint=number, make_router=make)
 
     @abc.abstractmethod
     def init_state(self, model: Any) -> Any:
