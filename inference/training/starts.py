@@ -79,7 +79,7 @@ def starting_points(task: Task, seed: int, starts: int) -> Start:
     def one(number: jax.Array) -> Start:
         return Start(task.model(jax.random.fold_in(for_models, number)), jax.random.fold_in(for_steps, number))
 
-    return jax.jit(jax.vmap(one))(numbers)
+    return jax.jit(jax.vmap(one)).lower(numbers).compile(COMPILER)(numbers)
 
 
 def compile_starts(task: Task, method: Method, start: Start) -> CompiledStarts:

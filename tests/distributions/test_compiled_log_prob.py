@@ -248,7 +248,8 @@ def test_forward_mode_is_the_transpose_of_reverse_mode():
     assert slope.error == 0
 
 
-@pytest.mark.parametrize("n", [4, SLOWLY(8)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [4, 8])
 def test_hessian(n):
     """Second derivatives come from the JAX implementation: they are the differences of the scores."""
     k = 2 if n == 4 else 4

@@ -45,6 +45,7 @@ def shifted(logits, shift, kind):
     return logits + jnp.asarray(shift * rows[:, None], jnp.float32)
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("kind", ["all", "some"])
 @pytest.mark.parametrize("name", ROUTERS)
 def test_routers(name, kind):
@@ -58,6 +59,7 @@ def test_routers(name, kind):
         np.testing.assert_allclose(load_balancing_loss(found), load_balancing_loss(expected), rtol=1e-5)
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("capacity", [4, 5], ids=["all taken", "free places"])
 @pytest.mark.parametrize("cls", [SkipAssignment, GumbelMatching])
 def test_distributions(cls, capacity):

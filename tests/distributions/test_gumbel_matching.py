@@ -35,6 +35,7 @@ def test_frequencies_match_exact_tables(table):
         assert (chisquare_p_value(draws, outcomes, expected) > FALSE_FAIL_RATE) == passes
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize(("x64", "tolerance"), [(False, 1e-4), (True, 1e-10)], ids=["float32", "float64"])
 @pytest.mark.parametrize("capacity", [(2, 3, 3), (3, 3, 3), (8, 2, 1)])
 def test_conditionals_equal_brute_force(capacity, x64, tolerance):

@@ -44,6 +44,7 @@ def test_matching_of_those_that_take_part():
     np.testing.assert_allclose(np.exp(log_q)[:, MASK].sum(axis=-1), 1, rtol=1e-5)
 
 
+@pytest.mark.each_choice
 @BOTH
 @pytest.mark.parametrize("capacity", [2, 3, np.array([1, 3])], ids=str)
 def test_log_prob_is_that_of_the_others(cls, capacity):

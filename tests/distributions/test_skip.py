@@ -39,6 +39,7 @@ def by_hand(logits, capacity, value):
     return total + np.log(p[np.arange(n), expert]).sum()
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize(("x64", "tolerance"), [(False, 1e-5), (True, 1e-12)], ids=["float32", "float64"])
 @pytest.mark.parametrize(("shape", "capacity"), CASES)
 def test_all_outcomes_sum_to_one_and_equal_the_formula(shape, capacity, x64, tolerance):

@@ -13,6 +13,7 @@ LOGITS = jax.random.normal(jax.random.key(5), (6, 3)) * 1.5
 BOTH = pytest.mark.parametrize("cls", [GumbelMatching, SkipAssignment])
 
 
+@pytest.mark.each_choice
 @BOTH
 @pytest.mark.parametrize("capacity", [2, 3, np.array([1, 2, 4])], ids=str)
 def test_the_draws_of_sample_with_shapes_and_batches(cls, capacity, x64):

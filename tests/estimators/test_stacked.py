@@ -1,5 +1,7 @@
 """Losses of stacked layers, token by token: the product of the weights is unbiased, what people try first is not."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -58,20 +60,22 @@ def passed(router, combine):
 
 
 ROUTERS = {"independent": IndependentRouter(), "skip": SkipRouter(3), "gumbel_matching": GumbelMatchingRouter(4)}
+SLOWLY = partial(pytest.param, marks=pytest.mark.slow)
+EACH = pytest.mark.parametrize("name", ["skip", SLOWLY("independent"), SLOWLY("gumbel_matching")])
 
 
-@pytest.mark.parametrize("name", ROUTERS)
+@EACH
 def test_all_layers_together_are_unbiased(name):
     assert passed(ROUTERS[name], score_function_loss)
     assert passed(ROUTERS[name], lambda routings, losses: score_function_loss(tuple(routings), losses, jnp.ones(N)))
 
 
-@pytest.mark.parametrize("name", ROUTERS)
+@EACH
 def test_the_last_layer_alone_is_biased(name):
     assert not passed(ROUTERS[name], lambda routings, losses: score_function_loss(routings[-1], losses))
 
 
-@pytest.mark.parametrize("name", ROUTERS)
+@EACH
 def test_the_mean_of_two_losses_is_biased(name):
     def mean(routings, losses):
         return sum(score_function_loss(routing, losses) for routing in routings) / 2

@@ -23,6 +23,7 @@ def conditionals_by_brute_force(logits, s, capacity):
     return weight / weight.sum(axis=1, keepdims=True)
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("shape", [(1, 3), (3, 5), (6, 2), (9, 3), (12, 4)], ids=str)
 @pytest.mark.parametrize(("x64", "tolerance"), [(False, 1e-4), (True, 1e-10)], ids=["float32", "float64"])
 @pytest.mark.parametrize("kind", problems.CAPACITIES)

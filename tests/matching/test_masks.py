@@ -70,7 +70,7 @@ def check(problems, scores, mask, places, want, masks_used=0, adds_in_double=Fal
             assert 0 <= gap <= 4 * n * eps
 
 
-@pytest.mark.parametrize("k", [4, 2])
+@pytest.mark.parametrize("k", [4, pytest.param(2, marks=pytest.mark.slow)])
 def test_masks_nobody_needs(k, solver, x64):
     dtype = np.float64 if x64 else np.float32
     n = SMALL[0]

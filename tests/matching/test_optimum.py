@@ -45,21 +45,26 @@ WIDTHS = {"float32": (False, 1e-5), "float64": (True, 1e-10)}
 
 
 # 12 shapes x 10 families x 5 capacities x 8 seeds x 2 float widths = 9600 cases. A program for each shape and width
-# takes seconds to compile: float32 rejects what is wrong with a shape, and float64 at every other shape what is wrong
-# with a width.
+# takes seconds to compile: float32 rejects what is wrong with a shape (of the search at every third), and float64 at
+# every other shape what is wrong with a width.
 @pytest.mark.parametrize(
-    ("shape", "x64", "tolerance"),
+    ("solver", "shape", "x64", "tolerance"),
     [
         pytest.param(
+            solver,
             shape,
             *WIDTHS[width],
-            id=f"{width}-{shape}",
-            marks=pytest.mark.slow if width == "float64" and number % 2 == 0 else (),
+            id=f"{solver}-{width}-{shape}",
+            marks=pytest.mark.slow
+            if (number % 3 if solver == "search" else width == "float64" and number % 2 == 0)
+            else (),
         )
+        for solver in ["compiled", "search"]
         for (number, shape), width in itertools.product(enumerate(problems.SHAPES), WIDTHS)
     ],
+    indirect=["solver"],
 )
-def test_equals_scipy_on_expanded_columns(shape, x64, tolerance):
+def test_equals_scipy_on_expanded_columns(solver, shape, x64, tolerance):
     n, k = shape
     every = np.stack([problems.scores(family, n, k, seed) for family, _, seed in GRID])
     places = np.stack([problems.capacities(kind, n, k, seed) for _, kind, seed in GRID])

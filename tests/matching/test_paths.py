@@ -59,6 +59,7 @@ def chain(k, seed):
 ALGORITHMS = pytest.mark.parametrize("shortest", [by_intermediates, by_squaring], ids=["intermediates", "squaring"])
 
 
+@pytest.mark.each_choice
 @ALGORITHMS
 @pytest.mark.parametrize("k", SIZES)
 def test_all_pairs(shortest, k, x64):
@@ -109,6 +110,7 @@ def walk(costs, source, successor, target):
     return length, visited
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("k", SIZES)
 def test_from_sources_and_trace(k, x64):
     rng = np.random.default_rng(k)
@@ -160,6 +162,7 @@ def test_no_sources_reach_nothing():
     assert (parent == -1).all()
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("k", SIZES)
 def test_lowered_prices_are_feasible(k, x64):
     for kind, seed in itertools.product(KINDS, SEEDS):

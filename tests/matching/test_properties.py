@@ -25,9 +25,20 @@ def cases(draw):
     return np.array(s, np.float32), np.array(capacity), prices
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=120, deadline=None, derandomize=True)
 @given(cases())
 def test_equals_scipy(case):
+    check(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, deadline=None, derandomize=True)
+@given(cases())
+def test_many_equal_scipy(case):
+    check(case)
+
+
+def check(case):
     s, capacity, prices = case
     n, k = s.shape
     best = problems.best_value(s, capacity) if capacity.sum() >= n else None

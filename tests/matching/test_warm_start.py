@@ -46,6 +46,7 @@ def solve():
 
 
 # A core for the first shape, none for the second.
+@pytest.mark.each_choice
 @pytest.mark.parametrize(("n", "k"), [(512, 5), (64, 6)])
 @pytest.mark.parametrize("kind", STARTS)
 def test_same_optimum(n, k, kind, solve):

@@ -108,6 +108,7 @@ def test_samplers_of_single_discrete_sites_are_refused(cls):
         SVI(model, AutoNormal(model), numpyro.optim.Adam(0.1), Trace_ELBO()).init(jax.random.key(0), cls=cls)
 
 
+@pytest.mark.slow
 def test_chains_can_be_pickled():
     update = swap_and_move(model, "z", (LOGITS,), {"cls": SkipAssignment}, num_steps=2)
     kernel = HMCGibbs(NUTS(without_prior(model, "z")), gibbs_fn=update, gibbs_sites=["z"])

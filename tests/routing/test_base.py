@@ -9,6 +9,7 @@ from gumbel_moe.routing import BaseRouter
 from tests.routing import routers
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("capacity", [3, (2, 5, 1), (8, 1, 1), 8])
 def test_equals_scipy(capacity, x64):
     for seed in range(3):

@@ -135,6 +135,7 @@ def one_update(scores, bias, capacity):
     return np.array(quantiles) - np.mean(quantiles)
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("score", ["softmax", "log_softmax"])
 @pytest.mark.parametrize("capacity", [5, (1, 2, 3, 14)])
 def test_quantile_update(score, capacity, x64):

@@ -80,6 +80,7 @@ def test_constraints(cls):
     assert capacity(capacity.feasible_like(d.capacity))
 
 
+@pytest.mark.each_choice
 @BOTH
 @pytest.mark.parametrize(("logits", "capacity", "message"), BAD)
 def test_values_are_checked(cls, logits, capacity, message):
@@ -91,6 +92,7 @@ def test_values_are_checked(cls, logits, capacity, message):
         jax.jit(lambda: cls(logits, capacity))()
 
 
+@pytest.mark.each_choice
 @BOTH
 @pytest.mark.parametrize(("logits", "capacity", "message"), BAD)
 def test_values_are_not_checked_without_validation(cls, logits, capacity, message):
@@ -101,6 +103,7 @@ def test_values_are_not_checked_without_validation(cls, logits, capacity, messag
         d.validate_args()
 
 
+@pytest.mark.each_choice
 @BOTH
 @pytest.mark.parametrize("validate_args", [False, True])
 @pytest.mark.parametrize(

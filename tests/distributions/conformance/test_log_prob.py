@@ -53,6 +53,7 @@ def some(cls, cases, slow):
     return [pytest.param(cls, *case, marks=[pytest.mark.slow] if slow(case) else []) for case in cases]
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize(
     ("cls", "batch_shape", "k", "kind"),
     some(SkipAssignment, GRID, lambda case: case not in COVER)

@@ -43,6 +43,7 @@ def assert_same(actual, expected):
         np.testing.assert_array_equal(actual.sample(KEY), expected.sample(KEY))
 
 
+@pytest.mark.each_choice
 @ALL
 @pytest.mark.parametrize(("batch_shape", "k", "kind"), EACH)
 def test_round_trip_on_the_grid(cls, batch_shape, k, kind):
@@ -55,6 +56,7 @@ def test_round_trip_on_the_grid(cls, batch_shape, k, kind):
     assert vars(again).keys() >= vars(d).keys()
 
 
+@pytest.mark.each_choice
 @ALL
 @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
 def test_round_trips(cls, wrap):

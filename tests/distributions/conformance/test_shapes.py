@@ -32,6 +32,7 @@ def traced(cls, batch_shape, k, kind, method):
     return jax.eval_shape(lambda a: method(made(cls, a, capacity)), logits)
 
 
+@pytest.mark.each_choice
 @ALL
 @pytest.mark.parametrize(("batch_shape", "k", "kind"), EACH)
 def test_plain(cls, batch_shape, k, kind):
@@ -45,6 +46,7 @@ def test_plain(cls, batch_shape, k, kind):
     assert (inside.shape, inside.dtype) == ((DRAWS, *batch_shape), bool)
 
 
+@pytest.mark.each_choice
 @ALL
 @pytest.mark.parametrize(("batch_shape", "k", "kind"), EACH)
 def test_expand_and_mask(cls, batch_shape, k, kind):
@@ -61,6 +63,7 @@ def test_expand_and_mask(cls, batch_shape, k, kind):
     assert [log_prob.shape for log_prob in log_probs] == 4 * [(DRAWS, *batch_shape)]
 
 
+@pytest.mark.each_choice
 @ALL
 @pytest.mark.parametrize(("batch_shape", "k", "kind"), EACH)
 def test_to_event(cls, batch_shape, k, kind):
@@ -80,6 +83,7 @@ def test_to_event(cls, batch_shape, k, kind):
         assert log_prob.shape == inside.shape == (DRAWS, *full[: -dims - 1])
 
 
+@pytest.mark.each_choice
 @BOTH
 @pytest.mark.parametrize("k", NUM_EXPERTS)
 @pytest.mark.parametrize("batch_shape", BATCH_SHAPES)
@@ -94,6 +98,7 @@ def test_infer_shapes(cls, batch_shape, k):
     assert f"batch shape {batch_shape} and event shape ({num_datapoints(k)},)" in repr(d)
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize(
     ("cls", "batch_shape", "k", "kind"),
     [

@@ -17,6 +17,7 @@ OUTSIDE = np.array([[0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 1, 2]], np.int32)  # the 
 MESSAGE = "Out-of-support values provided to log prob method"
 
 
+@pytest.mark.each_choice
 @ALL
 @pytest.mark.parametrize(("batch_shape", "k", "kind"), COVER)
 def test_feasible_values(cls, batch_shape, k, kind):

@@ -41,11 +41,11 @@ def largest_z(elbo, truth_seed=None):
     ("router", "particles"),
     [
         SLOWLY(IndependentRouter(), 1),
-        (IndependentRouter(), 2),
+        SLOWLY(IndependentRouter(), 2),
         SLOWLY(IndependentRouter(), 5),
         SLOWLY(SkipRouter(4), 1),
         (SkipRouter((2, 3, 6)), 4),
-        (GumbelMatchingRouter(6), 2),
+        SLOWLY(GumbelMatchingRouter(6), 2),
     ],
     ids=lambda v: type(v).__name__ if callable(v) else str(v),
 )
@@ -54,7 +54,7 @@ def test_gradient_is_unbiased(router, particles):
     assert z < limit
 
 
-@pytest.mark.parametrize("router", [SkipRouter(4, corrected=False), GumbelMatchingRouter(6, corrected=False)])
+@pytest.mark.parametrize("router", [SkipRouter(4, corrected=False), SLOWLY(GumbelMatchingRouter(6, corrected=False))])
 def test_draws_without_weights_are_rejected(router):
     z, limit = largest_z(AssignmentELBO({"z": lambda key, logits: router(key, logits)}, num_particles=2))
     assert z > limit
