@@ -126,5 +126,5 @@ def _draw_several(
     number: int,
 ) -> Routing:
     expert, log_q = matched(key, floored(logits, floor), present, np.asarray(places), number)
-    weight = inclusion_weights(logits, log_q, expert) if corrected else None
-    return assemble(logits, expert, present, weight=weight)
+    weight, pair_weight = inclusion_weights(logits, log_q, expert) if corrected else (None, None)
+    return assemble(logits, expert, present, weight=weight, pair_weight=pair_weight)
