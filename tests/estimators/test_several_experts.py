@@ -121,6 +121,7 @@ def test_wrong_weights_are_rejected(name, wrong):
     assert not passed(ROUTERS[name], weight=wrong)
 
 
+@pytest.mark.slow  # `tests/routing/test_several_weights.py` rejects the products themselves
 def test_products_of_set_weights_are_no_weights_of_pairs():
     wrong = estimate(ROUTERS["independent"], with_pairs=True, pair_weight=lambda routing: of_two(routing.weight))
     exact = {"pairs": EXACT["router"]}
@@ -128,7 +129,7 @@ def test_products_of_set_weights_are_no_weights_of_pairs():
 
 
 @pytest.mark.parametrize("pairs", [False, True])
-@pytest.mark.parametrize("baseline", ["none", "expert"])
+@pytest.mark.parametrize("baseline", [pytest.param("none", marks=pytest.mark.slow), "expert"])
 def test_all_experts_are_exact(pairs, baseline):
     """Whatever is drawn: there is nothing to draw."""
     with jax.enable_x64(True):

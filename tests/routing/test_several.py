@@ -17,6 +17,7 @@ from gumbel_moe.routing import (
     load_balancing_loss,
     make_router,
 )
+from gumbel_moe.routing._unordered_set import of_two
 from tests.routing import routers, several
 from tests.routing.several import CHOOSING, WEIGHTED, K, M, N, first_come
 
@@ -143,6 +144,10 @@ def test_skip_keeps_random_subsets_of_each_expert():
         assert (mine & np.asarray(routing.kept)).sum() == min(mine.sum(), places)
         ratio = np.asarray(routing.weight / everyone.weight)[mine & np.asarray(routing.kept)]
         np.testing.assert_allclose(ratio, mine.sum() / min(max(mine.sum(), 1), places), rtol=1e-5)
+    # A pair that one of the two experts does not keep weighs nothing.
+    factor = routing.weight / everyone.weight
+    np.testing.assert_allclose(routing.pair_weight, everyone.pair_weight * of_two(factor), rtol=1e-5)
+    assert not routing.kept.all(axis=1).all()
 
 
 @some

@@ -10,7 +10,7 @@ import pytest
 from gumbel_moe.estimators import exact_loss, score_function_loss
 from gumbel_moe.routing import IndependentRouter, SkipRouter
 from gumbel_moe.routing._assemble import assemble
-from gumbel_moe.routing._unordered_set import of_two, set_weights
+from gumbel_moe.routing._unordered_set import set_weights
 from tests.routing import routers
 from tests.routing.several import probability_of_set
 
@@ -42,15 +42,15 @@ def every_set(p, drawn_from, m):
     return experts, np.array([probability_of_set(drawn_from, each) for each in members])
 
 
-@pytest.mark.parametrize("m", [2, 3, 4, 5])
-def test_against_all_orders_and_in_the_mean(m, x64):
-    tolerance = 1e-12 if x64 else 2e-6
+@pytest.mark.parametrize(("m", "tolerance"), [(2, 1e-12), (3, 1e-12), (4, 1e-12), (5, 1e-12), (3, 2e-6)])
+def test_against_all_orders_and_in_the_mean(m, tolerance):
     cases = [(p, drawn_from, floor, *every_set(p, drawn_from, m)) for p, drawn_from, floor in problems()]
     sizes = [len(experts) for *_, experts, _ in cases]
     with np.errstate(divide="ignore"):
         tables = [np.log(np.repeat([case[i] for case in cases], sizes, axis=0)) for i in range(2)]
-    tables = [jnp.asarray(table, jnp.result_type(float)) for table in tables]
-    found = weights_of(*tables, jnp.concatenate([case[3] for case in cases]))
+    with jax.enable_x64(tolerance < 1e-6):
+        tables = [jnp.asarray(table, jnp.result_type(float)) for table in tables]
+        found = weights_of(*tables, jnp.concatenate([case[3] for case in cases]))
     ends = np.cumsum(sizes)[:-1]
     for case, weights, pairs in zip(cases, *(np.split(np.asarray(part), ends) for part in found), strict=True):
         p, drawn_from, floor, sets, probability = case
@@ -72,8 +72,7 @@ def test_against_all_orders_and_in_the_mean(m, x64):
         assert pairs.max() <= 1 / (1 - floor) ** 2 + tolerance
 
 
-@pytest.mark.parametrize("m", [2, 3, 5])
-@pytest.mark.parametrize("baseline", ["none", "table"])
+@pytest.mark.parametrize(("m", "baseline"), [(2, "none"), (3, "table"), (5, "table")])
 def test_gradient_in_the_mean_over_all_sets(m, baseline):
     """Exactly unbiased with pairs and without, as the sum over all sets shows; for all experts each set alone is."""
     with jax.enable_x64(True):
@@ -107,13 +106,3 @@ def test_sharp_logits(scale):
     floored = SkipRouter(9, floor=0.1, experts_per_datapoint=8)(routers.KEY, logits)
     assert jnp.isfinite(floored.weight).all()
     assert jnp.isfinite(floored.pair_weight).all()
-
-
-def test_a_pair_that_one_expert_does_not_keep_weighs_nothing():
-    logits, key = routers.logits(16, 6), routers.KEY
-    drawn = IndependentRouter(experts_per_datapoint=3)(jax.random.split(key)[0], logits)
-    routing = SkipRouter(6, experts_per_datapoint=3)(key, logits)
-    factor = routing.weight / drawn.weight
-    assert not routing.kept.all()
-    np.testing.assert_allclose(routing.pair_weight, drawn.pair_weight * of_two(factor), rtol=1e-5)
-    assert SkipRouter(6, corrected=False, experts_per_datapoint=3)(key, logits).pair_weight is None
