@@ -46,7 +46,7 @@ def traces(
         def loss(model: RegionsMixture, baseline: Array | None, pairs: bool) -> Array:
             outputs, routing, _ = model(key, x, router, each=True)
             losses = jax.vmap(lambda outputs: model.losses(outputs, y), 1, 1)(outputs)
-            return score_function_loss(routing, losses, baseline, pairs=pairs)
+            return score_function_loss(routing, losses, baseline, pairs=pairs)  # pyright: ignore
 
         return {name: flat(jax.grad(loss)(model, *way).router_network) for name, way in named.items()}
 
