@@ -60,9 +60,10 @@ def score_function_loss(
     - `pairs`: compare a datapoint's $m \ge 2$ experts with each other instead: the score term is then
       $\sum_{j \ne l \in S_i} W_{ijl} (f_{ij} - f_{il}) \nabla \log p_{ij}$ with the weights of pairs of the routing, in
       which a scalar baseline or one `(n,)` cancels, and one `(n, k)` is subtracted first. It is unbiased too, since
-      $E[W_{ijl} 1(j, l \in S_i)] = p_{ij} p_{il}$ (for Gumbel-Matching where all pairs of experts are feasible). For
-      independent draws it is ahead of no baseline, and from three experts on of a running mean; a baseline of each
-      datapoint's own is ahead of it, and for the other routers any is: hence the default (page *Which estimator*).
+      $E[W_{ijl} 1(j, l \in S_i)] = p_{ij} p_{il}$ (for Gumbel-Matching where all pairs of experts are feasible). On the
+      regions, for independent draws, it was ahead of no baseline, and from three experts on of a running mean; but a
+      baseline of each datapoint's own was ahead of it, and for other routers any was, hence the default (page *Which
+      estimator*).
 
     **Returns:** a scalar, of the dtype of the losses and weights; 0 if there are no datapoints.
 
