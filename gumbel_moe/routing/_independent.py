@@ -33,9 +33,11 @@ class IndependentRouter(SeveralExperts):
 
     the unordered set estimator: $E[w_{ij} 1(j \in S_i)] = p_{ij}$ and $E[W_{ijl} 1(j, l \in S_i)] = p_{ij} p_{il}$.
     $w_{ij}$ is the probability that $j$ came first, given the set, so that a datapoint's weights sum to 1 (with no
-    `floor`); for $m = k$ they are the probabilities. For $m > 8$, where a set has too many subsets, $w_{ij} = p_{ij} / q_{ij}$ with $q_{ij} =
-    1 - \exp(-e^{a_{ij} - \kappa_i})$: the experts are those of the $m$ largest $a_{ij} + G_{ij}$, with $G$ independent
-    standard Gumbel noise, and $\kappa_i$ is the next largest. Those of pairs are then products.
+    `floor`); for $m = k$ they are the probabilities.
+
+    For $m > 8$, where a set has too many subsets, $w_{ij} = p_{ij} / q_{ij}$ with $q_{ij} = 1 - \exp(-e^{a_{ij} -
+    \kappa_i})$: the experts are those of the $m$ largest $a_{ij} + G_{ij}$, with $G$ independent standard Gumbel noise,
+    and $\kappa_i$ is the next largest. The weights of pairs are then products.
 
     **Arguments:**
 
