@@ -8,7 +8,6 @@ logits, mean over the datapoints, with each baseline. Prints a Markdown table.
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,11 @@ from jax import Array
 
 from gumbel_moe._whole_file import write_json
 from gumbel_moe.estimators import score_function_loss
-from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, Routing, SkipRouter, draw_without_replacement
+from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, SkipRouter
 
 N, K = 64, 8
 SCALES = {"soft": 0.5, "middling": 2.0, "sharp": 5.0}
 COLUMNS = ("mean", "datapoint's mean", "table", "pairs", "pairs, table")
-
-
-AVERAGED = "independent, averaged"
-
-
-def averaged(number: int) -> Callable[[Array, Array], Routing]:
-    """The draws of `IndependentRouter` with the mean of their weights given the set that was drawn."""
-
-    def draw(key: Array, logits: Array) -> Routing:
-        routing = draw_without_replacement(key, logits, number)
-        own = {name: getattr(routing, name).T for name in ("expert", "kept", "log_prob", "gate")}
-        return Routing(**own, weight=routing.weight.T / number, log_probs=routing.log_probs[0])
-
-    return draw
 
 
 def routers(number: int) -> dict[str, Any]:
@@ -44,7 +29,6 @@ def routers(number: int) -> dict[str, Any]:
     each: dict[str, Any] = {"experts_per_datapoint": number}
     return {
         "independent": IndependentRouter(**each),
-        **({AVERAGED: averaged(number)} if number > 1 else {}),
         "skip": SkipRouter(N * number // K, **each),
         "Gumbel-Matching": GumbelMatchingRouter(N * number // K, **each),
     }
@@ -91,8 +75,7 @@ def main() -> None:
         logits = scale * jax.random.normal(for_logits, (N, K))
         for number in (1, 2, 4):
             for process, router in routers(number).items():
-                compare = number > 1 and process != AVERAGED  # whose products of weights are not unbiased
-                found = traces(router, logits, losses, jax.random.split(for_draws, args.draws), compare)
+                found = traces(router, logits, losses, jax.random.split(for_draws, args.draws), number > 1)
                 shown = {name: found[name] for name in COLUMNS if name in found}
                 rows.append({"router": sharpness, "process": process, "experts": number, **shown})
                 cells = [f"{shown[name]:.3g}" if name in shown else "" for name in COLUMNS]

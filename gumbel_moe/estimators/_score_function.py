@@ -57,18 +57,19 @@ def score_function_loss(
       draw that made `routing`. A scalar or `(n,)`: one value per datapoint. `(n, k)`: one per datapoint and expert;
       then $b_{i z_i}$ is subtracted and $\sum_j b_{ij} \nabla p_{ij}$ added, so that the estimate stays unbiased (not
       for a stack). None: 0.
-    - `pairs`: for $m \ge 2$ experts, compare them with each other instead: the score term is then
-      $\sum_{j < l \in S_i} w_{ij} w_{il} (f_{ij} - f_{il}) (\nabla \log p_{ij} - \nabla \log p_{il})$, in which a
-      baseline `(n,)` cancels and one `(n, k)` is subtracted first. It is unbiased too where every pair of experts is
-      feasible for a datapoint, since $E[w_{ij} w_{il} 1(j, l \in S_i)] = p_{ij} p_{il}$. But
-      products of weights have heavy tails (with independent draws and 2 or 3 of more experts no finite variance): with
-      any baseline the sum over single experts was ahead in all that was measured (page *Which estimator*).
+    - `pairs`: compare a datapoint's $m \ge 2$ experts with each other instead: the score term is then
+      $\sum_{j \ne l \in S_i} W_{ijl} (f_{ij} - f_{il}) \nabla \log p_{ij}$ with the weights of pairs of the routing, in
+      which a scalar baseline or one `(n,)` cancels, and one `(n, k)` is subtracted first. It is unbiased too, since
+      $E[W_{ijl} 1(j, l \in S_i)] = p_{ij} p_{il}$ (for Gumbel-Matching where all pairs of experts are feasible). On the
+      regions, for independent draws, it was ahead of no baseline, and from three experts on of a running mean; but a
+      baseline of each datapoint's own was ahead of it, and for other routers any was, hence the default (page *Which
+      estimator*).
 
     **Returns:** a scalar, of the dtype of the losses and weights; 0 if there are no datapoints.
 
     **Raises:** `TypeError` when `routing` is no `Routing` (expert choice gives a datapoint several experts or none) and
     no sequence of them; `ValueError` when `losses` or `baseline` has another shape, layers have other datapoints, or
-    those of a stack several experts per datapoint.
+    those of a stack several experts per datapoint, and for `pairs` of a routing without weights of pairs.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -85,7 +86,8 @@ def score_function_loss(
     ```
 
     Reference: W. Kool, C. J. Maddison, A. Mnih, arXiv 2109.11817 (2021); for the score-function estimator,
-    R. J. Williams, *Simple statistical gradient-following algorithms*, Machine Learning 8 (1992).
+    R. J. Williams, *Simple statistical gradient-following algorithms*, Machine Learning 8 (1992); for `pairs`, W. Kool,
+    H. van Hoof, M. Welling, arXiv 2002.06043 (2020), its built-in baseline.
     """
     draw = joint(routing)
     losses = check_losses(draw.kept, losses)
@@ -96,13 +98,15 @@ def score_function_loss(
     if baseline.shape not in shapes:
         allowed = f"({n},)" if one is None else f"({n},) or {shapes[-1]}"
         raise ValueError(f"baseline must be a scalar or have shape {allowed}, got {baseline.shape}")
+    if pairs and (one is None or one.pair_weight is None):
+        raise ValueError("pairs needs a routing of two or more experts per datapoint by a weighted router: it has none")
 
     stop = jax.lax.stop_gradient
     losses = jnp.where(draw.kept, losses, 0)
     weight, baseline = stop(draw.weight), stop(baseline)
     count = jnp.maximum(jnp.sum(draw.mask), 1).astype(losses.dtype)
     if one is not None and one.experts_per_datapoint is not None:
-        weighted, score, added = several_experts_terms(one, losses, baseline, pairs)
+        weighted, score, added = several_experts_terms(one, losses, baseline, one.pair_weight if pairs else None)
         return jnp.sum(weighted + score + added) / count
     if one is not None and baseline.ndim == 2:
         baseline = jnp.where(one.mask[:, None], baseline, 0)

@@ -10,10 +10,11 @@ from gumbel_moe.routing import Routing
 
 
 def several_experts_terms(
-    routing: Routing, losses: Array, baseline: Array, pairs: bool
+    routing: Routing, losses: Array, baseline: Array, pair_weight: Array | None
 ) -> tuple[Array, Array, Array | float]:
     """For a routing `(n, m)` and losses that are 0 where not kept: the losses by weight, the score terms `(n,)` and
-    what a baseline `(n, k)` adds; `baseline` is of a shape that `score_function_loss` allows.
+    what a baseline `(n, k)` adds; `baseline` is of a shape that `score_function_loss` allows. With the weights of pairs
+    the score compares a datapoint's experts with each other.
     """
     stop = jax.lax.stop_gradient
     weight, added = stop(routing.weight), 0.0
@@ -24,17 +25,10 @@ def several_experts_terms(
     elif baseline.ndim == 1:
         baseline = jnp.where(routing.mask, baseline, 0)[:, None]
     residual = jnp.where(routing.kept, stop(losses) - baseline, 0)
-    if pairs and routing.expert.shape[1] > 1:
-        residual = compared(weight, residual)
-    score = jnp.sum(weight * residual * gradient_only(routing.log_prob), axis=1)
-    return jnp.sum(weight * losses, axis=1), score, added
+    weighted = weight * residual if pair_weight is None else compared(stop(pair_weight), residual)
+    return jnp.sum(weight * losses, axis=1), jnp.sum(weighted * gradient_only(routing.log_prob), axis=1), added
 
 
-def compared(weight: Array, residual: Array) -> Array:
-    r"""`(n, m)` what stands for the losses in the sum over pairs.
-
-    $\sum_{j < l} w_j w_l (r_j - r_l) (\nabla \log p_j - \nabla \log p_l) =
-    \sum_j w_j \big( \sum_l w_l (r_j - r_l) \big) \nabla \log p_j$.
-    """
-    total = jnp.sum(weight, axis=1, keepdims=True)
-    return total * residual - jnp.sum(weight * residual, axis=1, keepdims=True)
+def compared(pair_weight: Array, residual: Array) -> Array:
+    r"""`(n, m)` $\sum_l W_{jl} (r_j - r_l)$: what every expert is ahead of, or behind, the others of its datapoint."""
+    return jnp.sum(pair_weight * (residual[:, :, None] - residual[:, None, :]), axis=2)

@@ -27,6 +27,7 @@ def assemble(
     gate: Array | None = None,
     kept: Array | None = None,
     weight: Array | None = None,
+    pair_weight: Array | None = None,
     failed: Array | bool = False,
 ) -> Routing:
     """The record of a routing, of one expert each `(n,)` or of several `(n, m)`; by default everyone is kept, with
@@ -47,6 +48,7 @@ def assemble(
         log_prob=jnp.where(failed, jnp.nan, at_experts(log_probs, expert)),
         gate=jnp.where(failed, jnp.nan, ones if gate is None else gate),
         log_probs=log_probs,
+        pair_weight=None if pair_weight is None else _kept_by_both(kept, pair_weight, failed),
     )
     if expert.ndim == 1:
         return routing if present is None else _without_absent(routing, present, present)
@@ -62,7 +64,17 @@ def _without_absent(routing: Routing, present: Array | None, there: Array) -> Ro
         log_prob=jnp.where(there, routing.log_prob, 0),
         gate=jnp.where(there, routing.gate, 0),
         log_probs=without_absent(routing.log_probs, present),
+        pair_weight=None if routing.pair_weight is None else _kept_by_both(there, routing.pair_weight),
     )
+
+
+def _kept_by_both(kept: Array, pair_weight: Array, failed: Array | bool = False) -> Array:
+    """`pair_weight` `(n, m, m)` where both experts of a pair have `kept` `(n, m)` the datapoint, 0 elsewhere; NaN where
+    `failed`, which is of the shape of `kept`.
+    """
+    both = kept[:, :, None] & kept[:, None, :]
+    pair_weight = jnp.where(jnp.expand_dims(failed, -1), jnp.nan, jnp.where(both, pair_weight, 0))
+    return jax.lax.stop_gradient(pair_weight)
 
 
 def without_absent(log_probs: Array, present: Array | None) -> Array:

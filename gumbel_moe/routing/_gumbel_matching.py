@@ -41,8 +41,9 @@ class GumbelMatchingRouter(CapacitatedRouter):
     \tau_{ij} = \max_{l \notin S_i} (s_{il} - D_{lj}),$$
 
     where $q_{ij}$ is the probability that $j$ is among the experts of $i$ given all noise but $G_{ij}$, and
-    $E[w_{ij} 1(j \in S_i)] = p_{ij}$. The theory page of the documentation derives it. No formula is known for the
-    probability of such an assignment as a whole, so that there is no distribution of it here.
+    $E[w_{ij} 1(j \in S_i)] = p_{ij}$. The weights of pairs are products of two, with heavy tails. The theory page of
+    the documentation derives it. No formula is known for the probability of such an assignment as a whole, so that
+    there is no distribution of it here.
 
     **Arguments:**
 
@@ -126,5 +127,5 @@ def _draw_several(
     number: int,
 ) -> Routing:
     expert, log_q = matched(key, floored(logits, floor), present, np.asarray(places), number)
-    weight = inclusion_weights(logits, log_q, expert) if corrected else None
-    return assemble(logits, expert, present, weight=weight)
+    weight, pair_weight = inclusion_weights(logits, log_q, expert) if corrected else (None, None)
+    return assemble(logits, expert, present, weight=weight, pair_weight=pair_weight)

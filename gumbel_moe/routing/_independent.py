@@ -16,7 +16,7 @@ from gumbel_moe._logits import centred
 from gumbel_moe.routing._assemble import assemble
 from gumbel_moe.routing._record import Routing
 from gumbel_moe.routing._several import SeveralExperts
-from gumbel_moe.routing._several_draws import inclusion_weights, largest_perturbed
+from gumbel_moe.routing._several_draws import without_replacement
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,18 +25,25 @@ class IndependentRouter(SeveralExperts):
 
     The plain weighted draw: everyone is kept, all weights are 1, and nothing limits how many datapoints an expert has.
 
-    With `experts_per_datapoint` $m \ge 2$, a datapoint draws a set $S_i$ of $m$ experts without replacement: those of
-    the $m$ largest $a_{ij} + G_{ij}$, with $G$ independent standard Gumbel noise. With $\kappa_i$ the next largest,
+    With `experts_per_datapoint` $m \ge 2$, a datapoint draws $m$ experts in turn, each from what is left: a set $S_i$.
+    With $P_i(S)$ its probability, in any order, and $P_i^{(j)}$ the same for draws from the experts without $j$,
 
-    $$w_{ij} = \frac{p_{ij}}{q_{ij}}, \qquad q_{ij} = P(a_{ij} + G_{ij} > \kappa_i) = 1 - \exp(-e^{a_{ij} -
-    \kappa_i}),$$
+    $$w_{ij} = p_{ij} \frac{P_i^{(j)}(S_i \setminus j)}{P_i(S_i)}, \qquad
+    W_{ijl} = p_{ij} p_{il} \frac{P_i^{(jl)}(S_i \setminus \{j, l\})}{P_i(S_i)} ,$$
 
-    and $E[w_{ij} 1(j \in S_i)] = p_{ij}$; for $m = k$ the weights are the probabilities.
+    the unordered set estimator: $E[w_{ij} 1(j \in S_i)] = p_{ij}$ and $E[W_{ijl} 1(j, l \in S_i)] = p_{ij} p_{il}$.
+    $w_{ij}$ is the probability that $j$ came first, given the set, so that a datapoint's weights sum to 1 (with no
+    `floor`); for $m = k$ they are the probabilities.
+
+    For $m > 8$, where a set has too many subsets, $w_{ij} = p_{ij} / q_{ij}$ with $q_{ij} = 1 - \exp(-e^{a_{ij} -
+    \kappa_i})$: the experts are those of the $m$ largest $a_{ij} + G_{ij}$, with $G$ independent standard Gumbel noise,
+    and $\kappa_i$ is the next largest. The weights of pairs are then products.
 
     **Arguments:**
 
     - `floor`: $\epsilon$, at least 0 and below 1: draw from $p'_{ij} = (1 - \epsilon) p_{ij} + \epsilon / k$ instead,
-      with weights $p_{i z_i} / p'_{i z_i}$, at most $1 / (1 - \epsilon)$. `k` counts the experts that are allowed.
+      with weights $p_{i z_i} / p'_{i z_i}$, at most $1 / (1 - \epsilon)$. `k` counts the experts that are allowed. Of
+      several experts $P_i$ is then that of draws from $p'_i$.
     - `experts_per_datapoint`: $m$, in arrays `(n, m)`. None: one, in arrays `(n,)`; 1: the same with an axis more.
 
     **Arguments** of a call:
@@ -60,9 +67,9 @@ class IndependentRouter(SeveralExperts):
 
     ```
 
-    Reference: for several experts, N. Duffield, C. Lund, M. Thorup, *Priority Sampling for Estimation of Arbitrary
-    Subset Sums*, Journal of the ACM 54 (2007); W. Kool, H. van Hoof, M. Welling, *Stochastic Beams and Where to Find
-    Them: The Gumbel-Top-k Trick for Sampling Sequences Without Replacement*, arXiv 1903.06059 (2019).
+    Reference: for several experts, W. Kool, H. van Hoof, M. Welling, *Estimating Gradients for Discrete Random
+    Variables by Sampling without Replacement*, arXiv 2002.06043 (2020), section 3; for more than eight, N. Duffield,
+    C. Lund, M. Thorup, *Priority Sampling for Estimation of Arbitrary Subset Sums*, Journal of the ACM 54 (2007).
     """
 
     weighted: ClassVar[bool] = True
@@ -92,5 +99,5 @@ def _draw(key: Array, logits: Array, present: Array | None, floor: float) -> Rou
 
 @partial(jax.jit, static_argnames=("floor", "number"))
 def _draw_several(key: Array, logits: Array, present: Array | None, floor: float, number: int) -> Routing:
-    expert, log_q = largest_perturbed(key, floored(logits, floor), number)
-    return assemble(logits, expert, present, weight=inclusion_weights(logits, log_q, expert))
+    expert, weight, pair_weight = without_replacement(key, logits, floor, number)
+    return assemble(logits, expert, present, weight=weight, pair_weight=pair_weight)

@@ -12,11 +12,12 @@ from gumbel_moe.routing._record import Routing
 def mixture_output(routing: Routing, outputs: ArrayLike) -> Array:
     r"""An unbiased estimate of the dense mixture's output $\sum_j p_{ij} h_j(x_i)$, from the experts $S_i$ drawn.
 
-    $$\hat h_i = \sum_{j \in S_i} \frac{p_{ij}}{q_{ij}} \, h_j(x_i) ,$$
+    $$\hat h_i = \sum_{j \in S_i} w_{ij} \, h_j(x_i) ,$$
 
-    the sum of the outputs by importance weight, in which $p$ is differentiable and $q$ is a constant: the gradient in
-    the logits is an unbiased estimate as well, without a score function. For $m = k$ experts of a datapoint both are
-    exact, where none of them skips it.
+    the sum of the outputs by importance weight, in which $p$ is differentiable and $w / p$ is a constant: the gradient
+    in the logits is an unbiased estimate as well, without a score function. For $m = k$ experts of a datapoint both are
+    exact, where none of them skips it. The weights of an independent draw without a floor sum to 1 (of up to eight
+    experts), so that its estimate is a mixture of outputs itself.
 
     What is unbiased is the output, its gradient, and whatever is linear in them. **A loss of the output is not,**
     unless it is linear: $E[\ell(\hat h)] \ne \ell(E[\hat h])$, by about half of $\ell''$ times the variance of the
@@ -64,6 +65,6 @@ def mixture_output(routing: Routing, outputs: ArrayLike) -> Array:
 
 
 def carrying_p(routing: Routing) -> Array:
-    """The weights, through which the gradient of `p` flows: `p / q` with a constant `q`."""
+    """The weights, through which the gradient of `p` flows: `w = p * (w / p)` with a constant `w / p`."""
     weight = jax.lax.stop_gradient(routing.weight)
     return weight * jnp.exp(routing.log_prob - jax.lax.stop_gradient(routing.log_prob))

@@ -40,6 +40,10 @@ class Routing(NamedTuple):
     weighted draws. Not zeroed where skipped."""
     log_probs: Array
     r"""`(n, k)` $\log p_{ij}$ in nats, the logits normalised over the experts, differentiable."""
+    pair_weight: Array | None = None
+    r"""`(n, m, m)` weights of two experts of a datapoint together, $E[W_{ijl} 1(j, l \in S_i)] = p_{ij} p_{il}$; 0 on
+    the diagonal and where one of the two does not keep it. No gradient flows through it. None for one expert each, and
+    for routers that are not weighted."""
 
     @property
     def mask(self) -> Array:

@@ -5,24 +5,30 @@ import jax.numpy as jnp
 from jax import Array
 
 from gumbel_moe._experts import at_experts, best_experts, keep_first, surplus_weights
+from gumbel_moe._floor import floored
 from gumbel_moe._logits import centred
+from gumbel_moe.routing._unordered_set import MOST_IN_A_SET, of_two, set_weights
 
 _TINY = -20.0  # of log-rates: 1 - exp(-x) is x to rounding where x is below exp(-20), in both float widths
 
 
-def largest_perturbed(key: Array, logits: Array, number: int) -> tuple[Array, Array]:
-    r"""Experts `(n, m)` drawn without replacement, and the logarithm `(n, m)` of $q$ at each.
-
-    $q_{ij}$ is the probability that $j$ is drawn, given the noise of all other experts.
-    """
-    constant = centred(logits)
-    perturbed = constant + jax.random.gumbel(key, logits.shape, logits.dtype)
+def without_replacement(key: Array, logits: Array, floor: float, number: int) -> tuple[Array, Array, Array]:
+    """Experts `(n, m)` drawn without replacement, and the weights `(n, m)` of each and `(n, m, m)` of pairs of them."""
+    drawn_from = centred(floored(logits, floor))
+    perturbed = drawn_from + jax.random.gumbel(key, logits.shape, logits.dtype)
     experts = best_experts(perturbed, number)
+    if number <= MOST_IN_A_SET:
+        log_probs, log_drawn = (
+            jax.nn.log_softmax(a, axis=1) for a in (centred(jax.lax.stop_gradient(logits)), drawn_from)
+        )
+        return experts, *set_weights(log_probs, log_drawn, experts)
     k = logits.shape[1]
+    # The largest that was not drawn is what the others had to exceed.
     next_best = (
         jax.lax.top_k(perturbed, number + 1)[0][:, -1:] if number < k else jnp.full_like(perturbed, -jnp.inf)[:, :1]
     )
-    return experts, log_inclusion(at_experts(constant, experts) - next_best)
+    log_q = log_inclusion(at_experts(drawn_from, experts) - next_best)
+    return experts, *inclusion_weights(logits, log_q, experts)
 
 
 def log_inclusion(margin: Array) -> Array:
@@ -34,10 +40,11 @@ def log_inclusion(margin: Array) -> Array:
     return jnp.where(margin < _TINY, few - jnp.exp(few) / 2, jnp.where(rate < 1, some, many))
 
 
-def inclusion_weights(logits: Array, log_q: Array, experts: Array) -> Array:
-    """`p / q` at the experts `(n, m)`, with `p` the softmax of `logits`, a constant."""
+def inclusion_weights(logits: Array, log_q: Array, experts: Array) -> tuple[Array, Array]:
+    """`p / q` at the experts `(n, m)`, with `p` the softmax of `logits`, a constant; and of pairs their products."""
     log_p = at_experts(jax.nn.log_softmax(jax.lax.stop_gradient(logits), axis=1), experts)
-    return jnp.where(experts < logits.shape[1], jnp.exp(log_p - log_q), 0)
+    weight = jnp.where(experts < logits.shape[1], jnp.exp(log_p - log_q), 0)
+    return weight, of_two(weight)
 
 
 def keep_random(key: Array, experts: Array, present: Array | None, places: tuple[int, ...]) -> tuple[Array, Array]:

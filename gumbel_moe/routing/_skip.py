@@ -14,7 +14,8 @@ from gumbel_moe.distributions import SkipAssignment
 from gumbel_moe.routing._assemble import assemble
 from gumbel_moe.routing._capacitated import CapacitatedRouter
 from gumbel_moe.routing._record import Routing
-from gumbel_moe.routing._several_draws import inclusion_weights, keep_random, largest_perturbed
+from gumbel_moe.routing._several_draws import keep_random, without_replacement
+from gumbel_moe.routing._unordered_set import of_two
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,8 +31,8 @@ class SkipRouter(CapacitatedRouter):
 
     With `experts_per_datapoint` $m \ge 2$, a datapoint draws $m$ experts without replacement, as for
     [`IndependentRouter`][gumbel_moe.routing.IndependentRouter]. Each expert again keeps a random subset of those that
-    drew it, so that a datapoint may lose some of its experts, and the weight where it is kept is the product
-    $w_{ij} = p_{ij} / q_{ij} \cdot n_j / \min(n_j, c_j)$.
+    drew it, so that a datapoint may lose some of its experts, and the weight where it is kept is that of the draw times
+    $n_j / \min(n_j, c_j)$; the weight of a pair, where both keep it, takes the factors of both.
 
     **Arguments:**
 
@@ -106,7 +107,11 @@ def _draw_several(
     number: int,
 ) -> Routing:
     draw_key, order_key = jax.random.split(key)
-    expert, log_q = largest_perturbed(draw_key, floored(logits, floor), number)
+    expert, weight, pair_weight = without_replacement(draw_key, logits, floor, number)
     kept, stands_for = keep_random(order_key, expert, present, places)
-    weight = inclusion_weights(logits, log_q, expert) * stands_for.astype(logits.dtype) if corrected else None
-    return assemble(logits, expert, present, kept=kept, weight=weight)
+    if not corrected:
+        return assemble(logits, expert, present, kept=kept)
+    # Given the draws, experts keep independently of each other.
+    stands_for = stands_for.astype(logits.dtype)
+    weight, pair_weight = weight * stands_for, pair_weight * of_two(stands_for)
+    return assemble(logits, expert, present, kept=kept, weight=weight, pair_weight=pair_weight)

@@ -5,7 +5,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -16,8 +15,7 @@ from gumbel_moe._logits import centred
 from gumbel_moe.routing._assemble import assemble
 from gumbel_moe.routing._record import Routing
 from gumbel_moe.routing._skip import SkipRouter
-
-_MOST_DRAWS = 8  # the weights go through all subsets of a datapoint's experts
+from gumbel_moe.routing._unordered_set import MOST_IN_A_SET, set_weights
 
 
 def draw_without_replacement(
@@ -76,8 +74,8 @@ def draw_without_replacement(
     """
     logits, present = check_logits(logits, mask, exact_rank=2)
     num_draws, k = check_positive_int("num_draws", num_draws), logits.shape[1]
-    if num_draws > min(k, _MOST_DRAWS):
-        raise ValueError(f"num_draws must be at most {min(k, _MOST_DRAWS)} for {k} experts, got {num_draws}")
+    if num_draws > min(k, MOST_IN_A_SET):
+        raise ValueError(f"num_draws must be at most {min(k, MOST_IN_A_SET)} for {k} experts, got {num_draws}")
     places = None if capacity is None else SkipRouter(capacity)._places(k)
     return _draw(check_key(key), logits, present, num_draws, places)
 
@@ -90,7 +88,8 @@ def _draw(key: Array, logits: Array, present: Array | None, num_draws: int, plac
     perturbed = constant + jax.random.gumbel(noise_key, logits.shape, logits.dtype)
     experts = jax.lax.top_k(perturbed, num_draws)[1].astype(jnp.int32)
     experts = jnp.take_along_axis(experts, jnp.argsort(jax.random.bits(order_key, experts.shape), axis=1), axis=1)
-    weights = _weights(jax.nn.log_softmax(constant, axis=1), experts)
+    log_probs = jax.nn.log_softmax(constant, axis=1)
+    weights = num_draws * set_weights(log_probs, log_probs, experts)[0]
 
     def one(key: Array, expert: Array, weight: Array) -> Routing:
         kept = weight != 0
@@ -102,28 +101,3 @@ def _draw(key: Array, logits: Array, present: Array | None, num_draws: int, plac
         return assemble(logits, expert, present, kept=kept, weight=weight)
 
     return jax.vmap(one)(jax.random.split(skip_key, num_draws), experts.T, weights.T)
-
-
-def _weights(log_probs: Array, experts: Array) -> Array:
-    """`(n, m)` weights of the experts `(n, m)` that were drawn, 0 for those that are forbidden."""
-    n, m = experts.shape
-    own = jnp.take_along_axis(log_probs, experts, axis=1)
-    others = jnp.all(experts[:, :, None] != jnp.arange(log_probs.shape[1]), axis=1)
-    # Of experts that were all drawn for sure, none is left over; each counts with its own probability.
-    certain = jnp.sum(log_probs > -jnp.inf, axis=1, keepdims=True) <= m
-    log_p = jnp.where(certain, 0, own)
-    # Bit `r` of a subset says whether the expert of draw `r` is in it. What is left of the probability without a subset
-    # is added up from what is there: 1 less the subset would cancel.
-    inside = (np.arange(2**m)[:, None] >> np.arange(m)) & 1 == 1
-    outside = jax.nn.logsumexp(log_probs, axis=1, where=others)
-    left = jax.nn.logsumexp(jnp.where(inside, -jnp.inf, log_p[:, None, :]), axis=2)
-    left = jnp.where(certain, 0, jnp.logaddexp(left, outside[:, None]))
-    # From the whole set down: the probability to draw what a subset lacks, in any order.
-    log_rest = jnp.zeros((n, 2**m), log_probs.dtype)
-    for size in range(m - 1, -1, -1):
-        subsets = np.flatnonzero(inside.sum(axis=1) == size)
-        lacking = np.nonzero(~inside[subsets])[1].reshape(len(subsets), m - size)
-        ways = log_p[:, lacking] - left[:, subsets, None] + log_rest[:, subsets[:, None] | 1 << lacking]
-        log_rest = log_rest.at[:, subsets].set(jax.nn.logsumexp(ways, axis=2))
-    ratio = log_rest[:, 1 << np.arange(m)] - log_rest[:, :1]
-    return m * jnp.exp(own + jnp.where(certain, 0, ratio))

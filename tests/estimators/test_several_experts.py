@@ -16,9 +16,11 @@ from gumbel_moe.estimators import (
     score_function_loss,
     shared_network,
 )
-from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, SkipRouter, mixture_output
+from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, SkipRouter, SwitchRouter, mixture_output
+from gumbel_moe.routing._unordered_set import of_two
 from models.data import make_regions
 from models.regions import RegionsMixture
+from tests.routing.several import probability_of_set
 
 N, K = 8, 4
 KEY = jax.random.key(0)
@@ -50,21 +52,25 @@ def own_losses(params, routing):
     return jnp.take_along_axis(all_losses(params), jnp.clip(routing.expert, 0, K - 1), axis=1)
 
 
-def estimate(router, baseline=None, pairs=False, weight=lambda routing: routing.weight):
-    def loss(params, key):
+def estimate(router, baseline=None, with_pairs=False, **wrong):
+    """The value and its gradient; also the router's with pairs compared. Weights that are `wrong` replace its own."""
+
+    def loss(params, key, pairs=False):
         routing = router(key, logits(params))
-        routing = routing._replace(weight=weight(routing))
+        routing = routing._replace(**{name: change(routing) for name, change in wrong.items()})
         return score_function_loss(routing, own_losses(params, routing), baseline, pairs=pairs)
 
     def one(key):
         value, gradient = jax.value_and_grad(loss)(PARAMS, key)
-        return {**gradient, "value": value}
+        compared = {"pairs": jax.grad(loss)(PARAMS, key, pairs=True)["router"]} if with_pairs else {}
+        return {**gradient, **compared, "value": value}
 
     return jax.jit(one)
 
 
-def passed(*args, **options):
-    return check_unbiased(estimate(*args, **options), EXACT, KEY, **DRAWS).passed
+def passed(router, baseline=None, with_pairs=False, **wrong):
+    exact = EXACT | ({"pairs": EXACT["router"]} if with_pairs else {})
+    return check_unbiased(estimate(router, baseline, with_pairs, **wrong), exact, KEY, **DRAWS).passed
 
 
 TABLE = jax.random.normal(jax.random.key(4), (N, K)) + 1
@@ -89,7 +95,8 @@ QUICK = {"none": "skip", "scalar": "gumbel-matching", "datapoint": None, "expert
     ],
 )
 def test_value_and_gradient_are_unbiased(baseline, name):
-    assert passed(ROUTERS[name], BASELINES[baseline])
+    """With pairs as well, but for Gumbel-Matching of two experts, where their weights have too heavy a tail."""
+    assert passed(ROUTERS[name], BASELINES[baseline], with_pairs=name != "gumbel-matching")
 
 
 def no_threshold(routing):
@@ -114,26 +121,15 @@ def test_wrong_weights_are_rejected(name, wrong):
     assert not passed(ROUTERS[name], weight=wrong)
 
 
-@pytest.mark.parametrize("name", ["skip-3", pytest.param("gumbel-matching-3", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("baseline", ["none", pytest.param("expert", marks=pytest.mark.slow)])
-def test_comparing_pairs_is_unbiased(name, baseline):
-    """Of three experts, whose products of weights have a lighter tail than those of two."""
-    assert passed(ROUTERS[name], BASELINES[baseline], pairs=True)
-
-
-def test_pairs_without_the_second_weight_are_rejected():
-    def loss(params, key):
-        routing = ROUTERS["independent-3"](key, logits(params))
-        losses = own_losses(params, routing)
-        compared = losses - losses.mean(axis=1, keepdims=True)
-        return jnp.sum(routing.weight * jax.lax.stop_gradient(compared) * routing.log_prob) / N
-
-    wrong = jax.jit(lambda key: {"router": jax.grad(loss)(PARAMS, key)["router"]})
-    assert not check_unbiased(wrong, {"router": EXACT["router"]}, KEY, **DRAWS).passed
+@pytest.mark.slow  # `tests/routing/test_several_weights.py` rejects the products themselves
+def test_products_of_set_weights_are_no_weights_of_pairs():
+    wrong = estimate(ROUTERS["independent"], with_pairs=True, pair_weight=lambda routing: of_two(routing.weight))
+    exact = {"pairs": EXACT["router"]}
+    assert not check_unbiased(lambda key: {"pairs": wrong(key)["pairs"]}, exact, KEY, **DRAWS).passed
 
 
 @pytest.mark.parametrize("pairs", [False, True])
-@pytest.mark.parametrize("baseline", ["none", "expert"])
+@pytest.mark.parametrize("baseline", [pytest.param("none", marks=pytest.mark.slow), "expert"])
 def test_all_experts_are_exact(pairs, baseline):
     """Whatever is drawn: there is nothing to draw."""
     with jax.enable_x64(True):
@@ -150,36 +146,43 @@ def test_all_experts_are_exact(pairs, baseline):
 
 
 def test_pairs_by_their_definition():
-    routing = ROUTERS["skip-3"](KEY, logits(PARAMS))
-    losses = own_losses(PARAMS, routing)
+    """Kool's built-in baseline, from the probabilities of the set and of what is left of it without one and two."""
+    router = IndependentRouter(experts_per_datapoint=3)
+    with jax.enable_x64(True):
+        a = jnp.asarray(logits(PARAMS), float)
+        routing = router(KEY, a)
+        losses = jnp.asarray(np.random.default_rng(0).normal(size=(N, 3)))
+        found = jax.jit(jax.grad(lambda a: score_function_loss(router(KEY, a), losses, 5.0, pairs=True)))(a)
+    p, expected = np.exp(np.asarray(routing.log_probs)), np.zeros((N, K))
 
-    def by_pairs(a):
-        log_p = jnp.take_along_axis(jax.nn.log_softmax(a), routing.expert, axis=1)
-        total = 0.0
-        for r in range(3):
-            for t in range(r + 1, 3):
-                both = routing.weight[:, r] * routing.weight[:, t] * (losses[:, r] - losses[:, t])
-                total += jnp.sum(both * (log_p[:, r] - log_p[:, t])) / N
-        return total
+    def ratio(i, taken, more):
+        """P of the rest without `taken` and `more` over that without `taken`, each from the experts without them."""
 
-    def loss(a):
-        return score_function_loss(ROUTERS["skip-3"](KEY, a), losses, 5.0, pairs=True)
+        def rest(without):
+            left = np.where(np.isin(np.arange(K), without), 0, p[i])
+            return probability_of_set(left / left.sum(), [j for j in np.asarray(routing.expert)[i] if j not in without])
 
-    found, expected = (jax.jit(jax.grad(function))(logits(PARAMS)) for function in (loss, by_pairs))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+        return rest([*taken, more]) / rest(taken)
+
+    for i, members in enumerate(np.asarray(routing.expert)):
+        own = dict(zip(members.tolist(), np.asarray(losses)[i], strict=True))
+        for j in own:
+            built_in = sum(p[i, other] * (1 if other == j else ratio(i, [j], other)) * own[other] for other in own)
+            score = (np.arange(K) == j) - p[i]
+            expected[i] += p[i, j] * ratio(i, [], j) * (own[j] - built_in) * score / N
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_more_experts_have_less_noise():
     keys = jax.random.split(KEY, 2000)
 
-    def variance(m, **options):
+    def variance(m):
         router = IndependentRouter(experts_per_datapoint=m)
-        drawn = jax.lax.map(estimate(router, jnp.float32(2.0), **options), keys, batch_size=500)["router"]
+        drawn = jax.lax.map(estimate(router, jnp.float32(2.0)), keys, batch_size=500)["router"]
         return float(jnp.var(drawn, axis=0).sum())
 
     one, two, three = map(variance, (1, 2, 3))
-    assert three < 0.5 * two < 0.5 * one
-    assert variance(3, pairs=True) > three  # the reason for the default
+    assert three < 0.5 * two < 0.25 * one
 
 
 def test_mixture_of_outputs_is_unbiased():
@@ -228,7 +231,7 @@ def test_one_expert_with_an_axis_is_one_expert(baseline):
 
     def with_axis(a):
         routing = SkipRouter(3, experts_per_datapoint=1)(KEY, a)
-        return score_function_loss(routing, losses[:, None], BASELINES[baseline], pairs=True)
+        return score_function_loss(routing, losses[:, None], BASELINES[baseline])
 
     one, other = (jax.jit(jax.value_and_grad(loss))(logits(PARAMS)) for loss in (plain, with_axis))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, other)
@@ -280,6 +283,10 @@ def test_refusals():
     with pytest.raises(ValueError, match="a stack of layers must have one expert per datapoint in each"):
         score_function_loss([routing, routing], losses)
     assert score_function_loss([routing], losses) == score_function_loss(routing, losses)
+    for none in (SkipRouter(3), SkipRouter(3, experts_per_datapoint=1), SwitchRouter(3, experts_per_datapoint=2)):
+        routing = none(KEY, logits(PARAMS))
+        with pytest.raises(ValueError, match="pairs needs a routing of two or more experts per datapoint"):
+            score_function_loss(routing, jnp.ones(routing.kept.shape), pairs=True)
     with pytest.raises(ValueError, match="site 'z' has one expert per datapoint"):
         AssignmentELBO({"z": SkipRouter(2, experts_per_datapoint=2)})
 

@@ -1,5 +1,7 @@
 """Routers of two experts for every datapoint, and a loop that fills buffers with them."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,17 @@ def pairs(routing):
     """`(datapoint, place, expert)` of all that are kept, in the order of the batch."""
     expert, kept = np.asarray(routing.expert), np.asarray(routing.kept)
     return [(i, r, int(expert[i, r])) for i in range(len(expert)) for r in range(expert.shape[1]) if kept[i, r]]
+
+
+def probability_of_set(p, experts):
+    """That draws from `p` without replacement give these experts, in any order."""
+    total = 0.0
+    for order in itertools.permutations(experts):
+        product, left = 1.0, 1.0
+        for expert in order:
+            product, left = product * p[expert] / left, left - p[expert]
+        total += product
+    return total
 
 
 def first_come(experts, places):

@@ -44,8 +44,7 @@ def test_choices_are_those_of_the_batch_without_them(name):
             np.testing.assert_array_equal(found.datapoint, np.flatnonzero(MASK)[expected.datapoint])
             np.testing.assert_allclose(found.gate, expected.gate, rtol=1e-6)
             continue
-        for field, mine in found._asdict().items():
-            np.testing.assert_allclose(mine[MASK], getattr(expected, field), rtol=1e-6, err_msg=field)
+        jax.tree.map(lambda mine, plain: np.testing.assert_allclose(mine[MASK], plain, rtol=1e-6), found, expected)
         check_absent(found)
 
 
@@ -126,8 +125,7 @@ def test_all_taking_part_is_no_mask(mask):
     logits = jnp.asarray(padded(routers.logits(), 0.5))
     for router in (SkipRouter(2), GumbelMatchingRouter(4), routers.TOP_ONE["switch"]):
         plain, masked = router(routers.KEY, logits), router(routers.KEY, logits, mask=mask)
-        for field, value in plain._asdict().items():
-            np.testing.assert_allclose(getattr(masked, field), value, rtol=2e-6, err_msg=field)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6), masked, plain)
 
 
 @pytest.mark.parametrize("mask", [np.ones(10, bool), np.ones((11, 1), bool), np.ones(11), True, np.ones((2, 11), bool)])

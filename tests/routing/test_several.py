@@ -17,6 +17,7 @@ from gumbel_moe.routing import (
     load_balancing_loss,
     make_router,
 )
+from gumbel_moe.routing._unordered_set import of_two
 from tests.routing import routers, several
 from tests.routing.several import CHOOSING, WEIGHTED, K, M, N, first_come
 
@@ -35,6 +36,12 @@ def test_fields(name, x64):
         assert field.shape == (N, M)
     assert routing.weight.dtype == routing.log_prob.dtype == routing.gate.dtype == width
     assert routing.expert.dtype == jnp.int32
+    assert (routing.pair_weight is not None) == (name in WEIGHTED)
+    if routing.pair_weight is not None:
+        assert (routing.pair_weight.shape, routing.pair_weight.dtype) == ((N, M, M), width)
+        assert ((routing.pair_weight[:, 0, 1] > 0) == routing.kept.all(axis=1)).all()
+        np.testing.assert_array_equal(routing.pair_weight, np.swapaxes(routing.pair_weight, 1, 2))
+        assert (np.diagonal(routing.pair_weight, axis1=1, axis2=2) == 0).all()
     assert (routing.expert[:, 0] < routing.expert[:, 1]).all()
     assert ((routing.weight > 0) == routing.kept).all()
     expected = np.log(routers.softmax(logits))
@@ -57,7 +64,14 @@ def test_transformations(name):
     together = jax.jit(jax.vmap(router))(keys, batch)
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *single)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), together, stacked)
-    gradient = jax.grad(lambda a: jnp.sum(router(keys[0], a).log_prob + 100 * router(keys[0], a).weight))(batch[0])
+
+    def total(a):
+        # A gradient of the weights, were there any, would show in the sum.
+        routing = router(keys[0], a)
+        constant = routing.weight if routing.pair_weight is None else routing.weight + routing.pair_weight.sum(axis=1)
+        return jnp.sum(routing.log_prob + 100 * constant)
+
+    gradient = jax.grad(total)(batch[0])
     hit = (np.asarray(single[0].expert)[..., None] == np.arange(K)).sum(axis=1)
     np.testing.assert_allclose(gradient, hit - M * routers.softmax(batch[0]), atol=1e-5)
 
@@ -130,6 +144,10 @@ def test_skip_keeps_random_subsets_of_each_expert():
         assert (mine & np.asarray(routing.kept)).sum() == min(mine.sum(), places)
         ratio = np.asarray(routing.weight / everyone.weight)[mine & np.asarray(routing.kept)]
         np.testing.assert_allclose(ratio, mine.sum() / min(max(mine.sum(), 1), places), rtol=1e-5)
+    # A pair that one of the two experts does not keep weighs nothing.
+    factor = routing.weight / everyone.weight
+    np.testing.assert_allclose(routing.pair_weight, everyone.pair_weight * of_two(factor), rtol=1e-5)
+    assert not routing.kept.all(axis=1).all()
 
 
 @some
@@ -138,8 +156,9 @@ def test_one_is_no_number_with_an_axis_more(name):
     plain, one = router(KEY, several.logits()), make_router(name, 4, experts_per_datapoint=1)(KEY, several.logits())
     assert one.experts_per_datapoint == 1
     assert plain.experts_per_datapoint is None
-    for field, value in plain._asdict().items():
-        np.testing.assert_array_equal(getattr(one, field).reshape(value.shape), value)
+    assert plain.pair_weight is one.pair_weight is None
+    for one_leaf, leaf in zip(jax.tree.leaves(one), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_array_equal(one_leaf.reshape(leaf.shape), leaf)
 
 
 @some
@@ -153,6 +172,9 @@ def test_forbidden_experts_leave_places_empty(name):
     nobody = np.asarray(routing.expert) == K
     assert nobody.sum() == (name not in ("base", "gumbel_matching"))
     assert not np.asarray(routing.kept)[nobody].any()
+    if routing.pair_weight is not None:
+        assert (np.asarray(routing.pair_weight)[nobody] == 0).all()
+        assert jnp.isfinite(routing.pair_weight).all()
     for field in (routing.weight, routing.log_prob, routing.gate):
         assert (np.asarray(field)[nobody] == 0).all()
         assert jnp.isfinite(field).all()
@@ -175,6 +197,7 @@ def test_mask(name):
     expected = {"expert": K, "kept": False, "weight": 0, "log_prob": 0, "gate": 0, "log_probs": -np.inf}
     for field, value in expected.items():
         assert (np.asarray(getattr(routing, field))[~MASK] == value).all(), field
+    assert routing.pair_weight is None or (np.asarray(routing.pair_weight)[~MASK] == 0).all()
     assert load(routing).sum() == routing.kept.sum()
     assert load(routing).max() <= getattr(router, "capacity", N)
     if name in CHOOSING:

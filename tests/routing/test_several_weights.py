@@ -1,4 +1,4 @@
-"""Weights of several experts: E[w 1(j in S)] = p, E[w w' 1(j, l in S)] = p p', thresholds, and what gets neither."""
+"""Weights of several experts: E[w 1(j in S)] = p, E[W 1(j, l in S)] = p p', thresholds, and what gets neither."""
 
 import itertools
 
@@ -11,6 +11,7 @@ from gumbel_moe.matching import exchange_distances, solve_matching
 from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, SkipRouter
 from gumbel_moe.routing._several_draws import log_inclusion
 from gumbel_moe.routing._several_matched import thresholds
+from gumbel_moe.routing._unordered_set import of_two
 from tests.randomness import z_limit
 from tests.routing import routers, several
 from tests.routing.several import K, N
@@ -31,32 +32,18 @@ def largest_z(terms, mean):
     return np.abs(z).max(), z_limit(z.size)
 
 
-def z_of_weights(router, logits, weight=lambda routing: routing.weight):
-    routing, hit = draws(router, logits)
-    terms = (np.asarray(weight(routing), np.float64)[..., None] * hit).sum(axis=2)
-    return largest_z(terms, routers.softmax(logits))
-
-
 ROUTERS = [
     IndependentRouter(experts_per_datapoint=2),
     SkipRouter((2, 3, 8, 4), experts_per_datapoint=3, floor=0.1),
     GumbelMatchingRouter(4, experts_per_datapoint=2),
-    GumbelMatchingRouter((8, 7, 6, 4), experts_per_datapoint=3, floor=0.0),
 ]
 MORE = [
+    GumbelMatchingRouter((8, 7, 6, 4), experts_per_datapoint=3, floor=0.0),
     IndependentRouter(experts_per_datapoint=3, floor=0.2),
     SkipRouter((2, 3, 8, 4), experts_per_datapoint=2),
     GumbelMatchingRouter((5, 4, 6, 5), experts_per_datapoint=2, floor=0.0),
     GumbelMatchingRouter(7, experts_per_datapoint=3, floor=0.3),
 ]
-
-
-@pytest.mark.parametrize(
-    "router", [*ROUTERS, *(pytest.param(router, marks=pytest.mark.slow) for router in MORE)], ids=str
-)
-def test_unbiased(router):
-    z, limit = z_of_weights(router, several.logits())
-    assert z < limit
 
 
 def own_draw(routing):
@@ -73,30 +60,39 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("router", ROUTERS[:3], ids=str)
-def test_wrong_weights_are_rejected(router):
+@pytest.mark.parametrize(
+    "router", [*ROUTERS, *(pytest.param(router, marks=pytest.mark.slow) for router in MORE)], ids=str
+)
+def test_unbiased_but_for_wrong_weights(router):
     logits = several.logits()
     routing, hit = draws(router, logits)
+
+    def z_of(weight):
+        terms = (np.asarray(weight, np.float64)[..., None] * hit).sum(axis=2)
+        return largest_z(terms, routers.softmax(logits))
+
+    z, limit = z_of(routing.weight)
+    assert z < limit
     for name, wrong in WRONG.items():
-        terms = (np.asarray(wrong(routing), np.float64)[..., None] * hit).sum(axis=2)
-        z, limit = largest_z(terms, routers.softmax(logits))
-        assert z > 2 * limit, name
+        assert z_of(wrong(routing))[0] > 2 * limit, name
 
 
-def test_the_threshold_is_not_that_of_one_expert():
-    """kappa as the best that was not one's own, in place of the best that was left out."""
-
-    def nearest(routing):
-        return routing.weight * 0 + np.exp(routing.log_prob)[..., ::-1] + np.exp(routing.log_prob)
-
-    z, limit = z_of_weights(ROUTERS[0], several.logits(), nearest)
-    assert z > 2 * limit
+def test_more_experts_than_a_set_may_have():
+    """Nine of twelve, with p / q at the next largest score; the wrong variant leaves q out."""
+    logits = 0.3 * routers.logits(4, 12)
+    routing, hit = draws(IndependentRouter(experts_per_datapoint=9), logits, number=5000)
+    p = routers.softmax(logits)
+    for wrong, weight in ((False, routing.weight), (True, np.exp(routing.log_prob))):
+        z, limit = largest_z((np.asarray(weight, np.float64)[..., None] * hit).sum(axis=2), p)
+        assert (z > 2 * limit) if wrong else (z < limit)
+    np.testing.assert_array_equal(routing.pair_weight, jax.vmap(of_two)(routing.weight))
 
 
 def test_in_float64_and_with_forbidden_experts():
     with jax.enable_x64(True):
         logits = several.logits(seed=1).at[0, 0].set(-jnp.inf).at[3, 2].set(-jnp.inf)
-        z, limit = z_of_weights(GumbelMatchingRouter(5, experts_per_datapoint=2), logits)
+        routing, hit = draws(GumbelMatchingRouter(5, experts_per_datapoint=2), logits)
+        z, limit = largest_z((np.asarray(routing.weight)[..., None] * hit).sum(axis=2), routers.softmax(logits))
         assert z < limit
 
 
@@ -108,19 +104,24 @@ def test_in_float64_and_with_forbidden_experts():
     ],
     ids=str,
 )
-def test_products_of_two_weights(router):
-    """Of soft logits, so that the tails of the products are light enough for a normal limit; a wrong variant: the
-    product for two experts as if they had been drawn apart from each other, p p' without thresholds."""
+def test_weights_of_pairs(router):
+    """Of soft logits, so that the tails of Gumbel-Matching's are light enough for a normal limit. Wrong variants: for
+    two experts as if they had been drawn apart from each other, p p'; and for a set the products of its weights."""
     logits = 0.3 * several.logits()
     routing, hit = draws(router, logits)
     p = routers.softmax(logits)
     first, second = np.triu_indices(K, 1)
-    each = (np.asarray(routing.weight, np.float64)[..., None] * hit).sum(axis=2)
-    z, limit = largest_z(each[..., first] * each[..., second], p[:, first] * p[:, second])
+    expected, both = p[:, first] * p[:, second], hit.any(axis=2)
+
+    def z_of(pair_weight):
+        each = np.einsum("drlm,drlj,drmk->drjk", np.asarray(pair_weight, np.float64), hit, hit, optimize=True)
+        return largest_z(each[..., first, second], expected)
+
+    z, limit = z_of(routing.pair_weight)
     assert z < limit
-    both = hit.any(axis=2)
-    wrong = p[:, first] * p[:, second] * both[..., first] * both[..., second]
-    assert largest_z(wrong, p[:, first] * p[:, second])[0] > 2 * limit
+    assert largest_z(expected * both[..., first] * both[..., second], expected)[0] > 2 * limit
+    if isinstance(router, SkipRouter):
+        assert z_of(jax.vmap(of_two)(routing.weight))[0] > 2 * limit
 
 
 def test_all_experts_leave_nothing_to_chance():
@@ -132,6 +133,7 @@ def test_all_experts_leave_nothing_to_chance():
         routing = router(routers.KEY, logits)
         np.testing.assert_array_equal(routing.expert, np.tile(np.arange(K), (N, 1)))
         np.testing.assert_allclose(routing.weight, routers.softmax(logits), rtol=1e-6)
+        np.testing.assert_allclose(routing.pair_weight, of_two(jnp.asarray(routers.softmax(logits))), rtol=1e-6)
 
 
 def best_total(scores, capacity, number):
@@ -179,3 +181,4 @@ def test_sharp_logits_stay_finite():
     for router in several.WEIGHTED.values():
         routing = router(routers.KEY, logits)
         assert jnp.isfinite(routing.weight).all()
+        assert jnp.isfinite(routing.pair_weight).all()
