@@ -46,7 +46,7 @@ def draw_without_replacement(
 
     - `key`: a JAX key.
     - `logits`: `(n, k)`, unnormalised log-probabilities; `-inf` forbids an expert for a datapoint.
-    - `num_draws`: $m$, at least 1 and at most 8 and `k`. Memory is `O(2^m m n)`, time that and a sort.
+    - `num_draws`: $m$, at least 1 and at most 8 and `k`. Memory is `O(2^m n)`, time `O(2^m m n)` and a sort.
     - `capacity`: places of an expert in each draw, an int or `(k,)` ints, at least 1; None: no limit.
     - `mask`: `(n,)` bool, false for datapoints that take no part.
 
