@@ -1,6 +1,7 @@
 """The score-function estimator for losses that couple datapoints: the score of the assignment as it was drawn."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +95,8 @@ def assignment_score_loss(
     go, and which terms a score needs, J. Schulman, N. Heess, T. Weber, P. Abbeel, *Gradient Estimation Using Stochastic
     Computation Graphs*, arXiv 1506.05254 (2015).
     """
-    layers = list(routing) if type(routing) in (list, tuple) else [routing]  # records are tuples with names
+    # Records are tuples too, with names.
+    layers: list[Any] = list(routing) if type(routing) in (list, tuple) else [routing]  # pyright: ignore[reportArgumentType]
     losses = as_array("losses", losses)
     if losses.ndim == 0:
         raise ValueError("losses must have shape (..., t), one for each token, got a scalar")
@@ -165,10 +167,10 @@ def _present(layers: Sequence[Scored], mask: ArrayLike | None, losses: Array) ->
     return present
 
 
-def _baselines(baseline: ArrayLike | Sequence[ArrayLike | None] | None, number: int) -> Sequence[ArrayLike | None]:
+def _baselines(baseline: Any, number: int) -> Sequence[ArrayLike | None]:
     """One for each layer."""
     if not isinstance(baseline, list | tuple):
-        return [baseline] * number  # pyright: ignore[reportReturnType]
+        return [baseline] * number
     if len(baseline) != number:
         raise ValueError(f"baseline must be one for all layers or one for each of {number}, got {len(baseline)}")
     return baseline
