@@ -25,6 +25,7 @@ INSIDE = {
         "train": {"shared", "training", "training.methods"},
         "latent_routing": {"shared"},
         "balanced_regression": {"shared"},
+        "language": {"shared", "training"},
         "": set(),
     },
 }

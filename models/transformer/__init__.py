@@ -2,7 +2,7 @@
 
 from models.transformer._block import Block, BlockRecord
 from models.transformer._model import Forward, LanguageModel
-from models.transformer._prices import ArgmaxRouter, PriceKeeper
+from models.transformer._prices import ArgmaxRouter, Gate, PriceKeeper, gated
 from models.transformer._sizes import Sizes
 
-__all__ = ["ArgmaxRouter", "Block", "BlockRecord", "Forward", "LanguageModel", "PriceKeeper", "Sizes"]
+__all__ = ["ArgmaxRouter", "Block", "BlockRecord", "Forward", "Gate", "LanguageModel", "PriceKeeper", "Sizes", "gated"]

@@ -20,9 +20,9 @@ class BlockRecord(NamedTuple):
     """Of all `n` tokens of the batch, the sequences one after the other."""
     router_state: Any
     """For the next batch."""
-    router_input: Array | None
+    router_input: Any
     """`(n, d)` what the router saw; no gradient flows through it."""
-    z_loss: Array | None
+    z_loss: Any
     """`()` mean of the squared logarithm of the sum of the exponentials of a token's logits."""
 
 

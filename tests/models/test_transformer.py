@@ -22,21 +22,26 @@ def model():
     return LanguageModel(jax.random.key(0), SIZES)
 
 
-def test_dense_model_is_causal_and_its_scan_is_a_loop():
-    model = LanguageModel(jax.random.key(0), SIZES.dense_twin())
-    run = jax.jit(lambda tokens: model(KEY, tokens).logits)
+@pytest.fixture(scope="module")
+def dense():
+    return LanguageModel(jax.random.key(0), SIZES.dense_twin())
+
+
+def test_dense_model_is_causal(dense):
+    run = jax.jit(lambda tokens: dense(KEY, tokens).logits)
     logits, changed = run(TOKENS), run(TOKENS.at[0, 3].add(1))
     np.testing.assert_array_equal(logits[0, :3], changed[0, :3])
     np.testing.assert_array_equal(logits[1], changed[1])
     assert (logits[0, 3:] != changed[0, 3:]).any(axis=1).all()
 
-    @jax.jit
-    def loop(x):
-        for layer in range(2):
-            x, _ = jax.tree.map(lambda leaf, layer=layer: leaf[layer], model.blocks)(KEY, x)
-        return jax.vmap(jax.vmap(model.norm))(x) @ model.embedding.T
 
-    np.testing.assert_allclose(logits, loop(model.embedding[TOKENS]), rtol=1e-4, atol=1e-5)
+@pytest.mark.slow
+def test_scan_is_a_loop(dense):
+    x = dense.embedding[TOKENS]
+    for layer in range(2):
+        x, _ = jax.tree.map(lambda leaf, layer=layer: leaf[layer], dense.blocks)(KEY, x)
+    expected = jax.vmap(jax.vmap(dense.norm))(x) @ dense.embedding.T
+    np.testing.assert_allclose(dense(KEY, TOKENS).logits, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_skipped_tokens_keep_their_residual_path():
