@@ -3,6 +3,23 @@
 from models.transformer._block import Block, BlockRecord
 from models.transformer._model import Forward, LanguageModel
 from models.transformer._prices import ArgmaxRouter, Gate, PriceKeeper, gated
+from models.transformer._sharding import AXES, Groups, make_mesh, model_specs, on_mesh, place
 from models.transformer._sizes import Sizes
 
-__all__ = ["ArgmaxRouter", "Block", "BlockRecord", "Forward", "Gate", "LanguageModel", "PriceKeeper", "Sizes", "gated"]
+__all__ = [
+    "AXES",
+    "ArgmaxRouter",
+    "Block",
+    "BlockRecord",
+    "Forward",
+    "Gate",
+    "Groups",
+    "LanguageModel",
+    "PriceKeeper",
+    "Sizes",
+    "gated",
+    "make_mesh",
+    "model_specs",
+    "on_mesh",
+    "place",
+]

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from models.layers import MoELayer
+from models.layers import MoELayer, route_in_groups
 from models.transformer._attention import Attention
 from models.transformer._feed_forward import routed_layer
+from models.transformer._sharding import Groups
 from models.transformer._sizes import Sizes
 
 
@@ -51,9 +52,14 @@ class Block(eqx.Module):
         return _cast(self.attention, self.activations)(_normal(self.attention_norm, x))
 
     def __call__(
-        self, key: PRNGKeyArray, x: Float[Array, "b t d"], router: Any = None, router_state: Any = None
+        self,
+        key: PRNGKeyArray,
+        x: Float[Array, "b t d"],
+        router: Any = None,
+        router_state: Any = None,
+        groups: Groups | None = None,
     ) -> tuple[Float[Array, "b t d"], BlockRecord]:
-        """The residual path after the block; `router` is None for a dense model."""
+        """The residual path after the block; `router` is None for a dense model, `groups` for one of all tokens."""
         x = x + self.attend(x)
         tokens = _normal(self.experts_norm, x).reshape(-1, x.shape[-1])
         network: Any = self.experts.router_network
@@ -62,7 +68,11 @@ class Block(eqx.Module):
             if layer.num_experts > 1:
                 raise ValueError(f"router must be given for {layer.num_experts} experts, got None")
             return x + layer.expert_outputs(tokens[None])[0].reshape(x.shape), BlockRecord(None, None, None, None)
-        outputs, routing, router_state = layer(key, tokens, router, router_state)
+        if groups is None:
+            outputs, routing, router_state = layer(key, tokens, router, router_state)
+        else:
+            where = {"groups": groups.number, "axes": groups.axes, "expert_axis": groups.expert_axis}
+            outputs, routing, router_state = route_in_groups(layer, key, tokens, router, router_state, **where)
         raw = jax.vmap(network.raw)(tokens)
         z_loss = jnp.mean(jax.nn.logsumexp(raw, axis=1) ** 2)
         seen = jax.lax.stop_gradient(tokens.astype(jnp.float32))

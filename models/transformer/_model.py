@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from models.transformer._block import Block, BlockRecord
+from models.transformer._sharding import Groups
 from models.transformer._sizes import Sizes
 
 _SPREAD = 0.02  # of the embedding's first values
@@ -36,7 +37,8 @@ class LanguageModel(eqx.Module):
 
     A call takes a JAX `key`, `tokens` `(b, t)` integers, the `router` (None for a dense model), and `router_states` of
     a router that carries a state, one for each layer along a first axis: what `init_states` gives, then
-    `record.router_state` of the batch before.
+    `record.router_state` of the batch before. With `groups` the tokens are routed in so many batches of neighbouring
+    ones, each with the router's capacity, on one device or, inside `on_mesh`, on many.
 
     **Returns:** a `Forward`.
 
@@ -77,7 +79,13 @@ class LanguageModel(eqx.Module):
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.sizes.layers, *leaf.shape)), state)
 
     def __call__(
-        self, key: PRNGKeyArray, tokens: Integer[Array, "b t"], router: Any = None, router_states: Any = None
+        self,
+        key: PRNGKeyArray,
+        tokens: Integer[Array, "b t"],
+        router: Any = None,
+        router_states: Any = None,
+        *,
+        groups: Groups | None = None,
     ) -> Forward:
         """Logits of the next token after each, and what the routers did."""
         arrays, rest = eqx.partition(self.blocks, eqx.is_array)
@@ -85,7 +93,7 @@ class LanguageModel(eqx.Module):
         @jax.checkpoint
         def block(x: Array, layer: Any) -> tuple[Array, BlockRecord]:
             arrays, key, state = layer
-            return eqx.combine(arrays, rest)(key, x, router, state)
+            return eqx.combine(arrays, rest)(key, x, router, state, groups)
 
         x = self.embedding[tokens].astype(self.sizes.activations)
         keys = jax.random.split(key, self.sizes.layers)
