@@ -36,7 +36,7 @@ def parameters():
 
 
 def data():
-    """Of width 1, all in one type: the tests run in both."""
+    """Tokens `(n, d)` and targets `(n,)`."""
     x = jax.random.normal(jax.random.key(4), (N, DIM))
     return x, 2 * jnp.sin(3 * x[:, 0])
 

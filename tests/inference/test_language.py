@@ -159,9 +159,21 @@ def test_routers_have_an_optimiser_of_their_own():
     assert [leaf.shape for leaf, own in zip(leaves, marked, strict=True) if own] == [(2, 2, 8)]
 
 
-def test_a_step_of_draws_keeps_the_state_as_it_is():
+WAYS_TO_SCORE = [
+    {"floor": 0.05},
+    {"credit": None},
+    {"credit": 0.9, "through_router": True},
+    {"score": "whole", "entropy": 0.01},
+]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [pytest.param(more, marks=[] if number == 0 else pytest.mark.slow) for number, more in enumerate(WAYS_TO_SCORE)],
+)
+def test_a_step_of_draws_keeps_the_state_as_it_is(more):
     """Traced alone: that it trains is a slow test."""
-    settings = Settings(router="gumbel_matching", floor=0.05, **TINY)
+    settings = Settings(router="gumbel_matching", **TINY, **more)
     state = jax.eval_shape(lambda: first_state(settings))
     text = jax.ShapeDtypeStruct((100,), np.uint8)
     after, metrics = jax.eval_shape(lambda state, text: train_step(settings, state, text), state, text)
