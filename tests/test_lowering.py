@@ -107,6 +107,13 @@ PROGRAMS = {
         VALUE * 1.0,
     ),
     "exact_loss": (estimators.exact_loss, LOGITS, LOGITS),
+    "assignment_score_loss": (
+        lambda a, y: estimators.assignment_score_loss(routing.SkipRouter(2)(KEY, a), y, credit=0.5),
+        LOGITS,
+        VALUE * 1.0,
+    ),
+    "at_market_prices": (lambda a: estimators.at_market_prices(routing.IndependentRouter()(KEY, a), 2), LOGITS),
+    "losses_to_go": (lambda y: estimators.losses_to_go(y, 0.5), VALUE * 1.0),
     "AssignmentELBO": (elbo, KEY, LOGITS),
     "draw_without_replacement": (lambda a: routing.draw_without_replacement(KEY, a, 2, capacity=2), LOGITS),
     "leave_one_out": (estimators.leave_one_out, LOGITS, LOGITS),

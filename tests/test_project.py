@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ["matching", "distributions", "mcmc", "routing", "estimators", "diagnostics", "cli"]
 # The same of other packages: what each room may use besides itself, and of that nothing private. "" is the top.
 INSIDE = {
-    "models": {"data": set(), "layers": set(), "": {"data", "layers"}},
+    "models": {"data": set(), "layers": set(), "transformer": {"data", "layers"}, "": {"data", "layers"}},
     "inference": {
         "shared": set(),
         "training.methods": set(),
@@ -25,6 +25,7 @@ INSIDE = {
         "train": {"shared", "training", "training.methods"},
         "latent_routing": {"shared"},
         "balanced_regression": {"shared"},
+        "language": {"shared", "training"},
         "": set(),
     },
 }

@@ -22,8 +22,9 @@ PUBLIC = {
         load load_balancing_loss make_router mixture_output
     """,
     "estimators": """
-        AssignmentELBO LearnedState LossCritic Network RunningMean RunningMeanState StudentExperts exact_loss
-        leave_one_out score_function_loss shared_network
+        AssignmentELBO LearnedState LossCritic Network RunningMean RunningMeanState StudentExperts
+        assignment_score_loss at_market_prices exact_loss leave_one_out losses_to_go score_function_loss
+        shared_network
     """,
     "diagnostics": """
         AssignmentReport RoutingReport UnbiasedReport VarianceComparison assignment_report

@@ -1,17 +1,35 @@
-"""Training states on disk, by orbax: whole or not at all, the last two of them; one that was damaged is found out."""
+"""Training states on disk, by orbax: whole or not at all, the last few of them; one that was damaged is found out."""
 
 import json
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 
 from gumbel_moe._whole_file import write_json
-from inference.training.loop import TrainState
 
 _SUMS = "checksums.json"
+
+
+class Resumable(Protocol):
+    """A training state: a named tuple of arrays with a step and a key."""
+
+    @property
+    def step(self) -> Any:
+        """How many steps led to it."""
+        ...
+
+    @property
+    def key(self) -> Any:
+        """A JAX key."""
+        ...
+
+    def _replace(self, **fields: Any) -> Self: ...
+
+
+State = TypeVar("State", bound=Resumable)
 
 
 class DamagedError(Exception):
@@ -19,15 +37,20 @@ class DamagedError(Exception):
 
 
 class Checkpoints:
-    """The checkpoints in a folder; a context that closes what it opened."""
+    """The checkpoints in a folder, the last `keep` of them; a context that closes what it opened.
 
-    def __init__(self, folder: Path) -> None:
-        # Waiting for every save costs little here, and a step in the metrics then has its checkpoint on disk.
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+    By default a save is waited for, so that a step in the metrics has its checkpoint on disk. `asynchronous` ones go on
+    beside the training, and have ended before the next one begins and before the context ends.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 2, asynchronous: bool = False) -> None:
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=asynchronous)
         self._folder = folder.absolute()
         # Not told how, the manager would take from the last step how all are kept, though that one be damaged.
         handler = ocp.StandardCheckpointHandler()
         self._manager = ocp.CheckpointManager(self._folder, item_handlers=handler, options=options)
+        self._asynchronous = asynchronous
+        self._begun: int | None = None
         self.moved: dict[int, Path] = {}
         """Damaged steps that `latest` found, and where it put them."""
 
@@ -35,16 +58,28 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        try:
+            self._finish()
+        finally:
+            self._manager.close()
 
-    def save(self, state: TrainState) -> None:
+    def save(self, state: Resumable) -> None:
         """Keep `state` under its step."""
+        self._finish()
         step = int(state.step)
         self._manager.save(step, args=ocp.args.StandardSave(_plain(state)))
-        self._manager.wait_until_finished()
-        write_json(self._folder / str(step) / _SUMS, _checksums(self._folder / str(step)))
+        self._begun = step
+        if not self._asynchronous:
+            self._finish()
 
-    def latest(self, like: TrainState) -> TrainState | None:
+    def _finish(self) -> None:
+        """Wait for the save that was begun, and write the checksums of its files, which are there only now."""
+        self._manager.wait_until_finished()
+        if self._begun is not None:
+            write_json(self._folder / str(self._begun) / _SUMS, _checksums(self._folder / str(self._begun)))
+            self._begun = None
+
+    def latest(self, like: State) -> State | None:
         """The last state that is whole, of the structure of `like`; None when nothing was kept.
 
         Damaged ones of later steps are moved to a folder beside the checkpoints: their steps will be saved again.
@@ -65,7 +100,7 @@ class Checkpoints:
             raise DamagedError(f"no checkpoint in {self._folder} can be read ({told})")
         return None
 
-    def _read(self, step: int, like: TrainState) -> TrainState:
+    def _read(self, step: int, like: State) -> State:
         _check_whole(self._folder / str(step))
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _plain(like))
         plain: Any = self._manager.restore(step, args=ocp.args.StandardRestore(target))
@@ -82,7 +117,7 @@ class Checkpoints:
         self._manager.reload()
 
 
-def _plain(state: TrainState) -> TrainState:
+def _plain(state: State) -> State:
     """The key as the integers it is made of: orbax keeps ordinary arrays."""
     return state._replace(key=jax.random.key_data(state.key))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Journal:
         """The line written last."""
         return json.loads(self._path.read_text().splitlines()[-1])
 
-    def add(self, step: int, metrics: dict[str, Array]) -> dict[str, Any]:
+    def add(self, step: int, metrics: Mapping[str, Array | np.ndarray]) -> dict[str, Any]:
         """Append the metrics of `step`, and give the line back as it was written; None for what is not finite."""
         line = {"step": step, **{name: _listed(np.asarray(value)) for name, value in metrics.items()}}
         with self._path.open("a") as file:

@@ -1,5 +1,6 @@
 """Layers to copy into networks of your own."""
 
+from models.layers.grouped import route_in_groups
 from models.layers.moe import MoELayer, Routed
 
-__all__ = ["MoELayer", "Routed"]
+__all__ = ["MoELayer", "Routed", "route_in_groups"]

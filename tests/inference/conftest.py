@@ -7,4 +7,5 @@ with install_import_hook("models", "beartype.beartype"):
     import models.digits
     import models.latent_routing
     import models.layers
-    import models.toy  # noqa: F401
+    import models.toy
+    import models.transformer  # noqa: F401

@@ -1,0 +1,5 @@
+"""`python -m inference.language`."""
+
+from inference.language import main
+
+raise SystemExit(main())

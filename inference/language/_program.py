@@ -1,0 +1,158 @@
+"""The program's commands, and what they print."""
+
+import argparse
+import json
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from gumbel_moe._whole_file import write_json
+from inference.language._curves import read_run, read_runs, rows_of, table
+from inference.language._generate import generate, load_state, write
+from inference.language._methods import METHODS
+from inference.language._pictures import draw
+from inference.language._run import NotFiniteError, train
+from inference.language._settings import Settings
+from inference.shared.arguments import Parser, positive
+from inference.shared.folder import keep_earlier, sole_writer
+from inference.shared.machine import machine, versions
+from inference.training.checkpoints import DamagedError
+from models.data import Corpus, load_corpus
+
+_COMPARED = "dense,switch,loss_free,quantile_balancing,base,skip,gumbel_matching"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; the exit code: 0, 1 after a number that is not finite, 128 and the signal's number after one."""
+    parser, commands = _parsers()
+    args = parser.parse_args(arguments)
+    own = commands[args.command]
+    return {"train": _train, "compare": _compare, "generate": _generate, "plot": _plot}[args.command](own, args)
+
+
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
+    parser = Parser(prog="python -m inference.language", description="A language model with routed layers.")
+    choices = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+    told = {
+        "train": "train the model with one router; checkpoints, exact resume",
+        "compare": "train it with several routers, resumably, and print a table",
+        "generate": "continue a text with a trained model",
+        "plot": "draw the curves of the runs in a folder",
+    }
+    commands = {name: choices.add_parser(name, help=help, description=help) for name, help in told.items()}
+    Settings.add_to(commands["train"])
+    commands["train"].add_argument("--resume", action="store_true", help="carry on with the run in --out")
+    Settings.add_to(commands["compare"], without=("router", "seed"))
+    commands["compare"].add_argument("--routers", default=_COMPARED, help=f"by commas (default: {_COMPARED})")
+    commands["compare"].add_argument("--seeds", type=positive, default=1, help="runs of each, from 0 (default: 1)")
+    generating = commands["generate"]
+    generating.add_argument("--prompt", default="def ", help="what comes before (default: 'def ')")
+    generating.add_argument("--bytes", type=positive, default=400, help="to write (default: 400)")
+    generating.add_argument("--temperature", type=float, default=0.8, help="0: the most probable (default: 0.8)")
+    generating.add_argument("--way", help="of routing (default: what suits the router best)")
+    generating.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    for name, command in commands.items():
+        held = "a run's folder" if name in ("train", "generate") else "folder of the runs"
+        default = "results/language" if name in ("train", "generate") else "results/languages"
+        command.add_argument("--out", type=Path, default=Path(default), help=f"{held} (default: {default})")
+    return parser, commands
+
+
+def _train(parser: Parser, args: argparse.Namespace) -> int:
+    path: Path = args.out / "run.json"
+    if args.resume and not path.exists():
+        parser.error(f"argument --resume: {args.out} holds no run")
+    if not args.resume and path.exists():
+        parser.error(f"{args.out} already holds a run; continue it with --resume or choose another --out")
+    with sole_writer(parser, args.out):
+        return _one_run(parser, args.out, Settings.given(args), _corpus(parser, args, path))
+
+
+def _corpus(parser: Parser, args: argparse.Namespace, path: Path) -> Corpus:
+    """The text that is asked for, or that the run began with."""
+    began = json.loads(path.read_text())["corpus"] if path.exists() else None
+    chosen = getattr(args, "corpus", began)
+    try:
+        return load_corpus(None if chosen is None else Path(chosen))
+    except (OSError, ValueError) as error:
+        parser.error(f"argument --corpus: {error}")
+
+
+def _one_run(parser: Parser, folder: Path, given: dict, corpus: Corpus) -> int:
+    """Begin a run, or carry on with the one that is there if that is what is asked for."""
+    path = folder / "run.json"
+    try:
+        if path.exists():
+            settings = Settings(**json.loads(path.read_text()))
+            for name, value in given.items():
+                if (was := getattr(settings, name)) != value:
+                    flag = name.replace("_", "-")
+                    parser.error(f"argument --resume: the run in {folder} has --{flag} {was}, not {value}")
+        else:
+            settings = replace(Settings(), **given)
+            settings.sizes  # noqa: B018 - raises where they do not fit
+            write_json(path, settings.as_json())
+        ended = train(settings, corpus, folder)
+    except NotFiniteError as error:
+        print(f"{settings.router}: {error}", file=sys.stderr)  # pyright: ignore[reportPossiblyUnboundVariable]
+        return 1
+    except (DamagedError, ValueError) as error:
+        parser.error(str(error))
+    if ended is not None:
+        name = signal.Signals(ended).name
+        print(f"{name}: saved; --resume --out {folder} carries on", file=sys.stderr)
+        return 128 + ended
+    print(table(rows_of([read_run(folder)])))
+    return 0
+
+
+def _compare(parser: Parser, args: argparse.Namespace) -> int:
+    names = [name.strip().replace("-", "_") for name in args.routers.split(",") if name.strip()]
+    for name in names:
+        if name not in METHODS:
+            parser.error(f"argument --routers: unknown router {name!r}; choose from {', '.join(METHODS)}")
+    corpus = _corpus(parser, args, args.out / "none")
+    for seed in range(args.seeds):
+        for name in names:
+            folder = args.out / f"{name}-{seed}"
+            with sole_writer(parser, folder):
+                code = _one_run(parser, folder, {**Settings.given(args), "router": name, "seed": seed}, corpus)
+            if code > 1:
+                return code
+    rows = rows_of(read_runs(args.out))
+    keep_earlier(args.out / "results.json")
+    write_json(args.out / "results.json", {"rows": rows, "versions": versions(), "machine": machine()})
+    print("\n" + table(rows))
+    return 0
+
+
+def _generate(parser: Parser, args: argparse.Namespace) -> int:
+    if not (args.out / "run.json").exists():
+        parser.error(f"argument --out: {args.out} holds no run")
+    settings = read_run(args.out).settings
+    method = METHODS[settings.router]
+    way = args.way or method.best_way()
+    if way not in method.ways():
+        parser.error(f"argument --way: {settings.router} is routed by {', '.join(method.ways())}, not {way}")
+    try:
+        state = load_state(settings, args.out)
+    except DamagedError as error:
+        parser.error(str(error))
+    if state is None:
+        parser.error(f"argument --out: {args.out} holds no checkpoint yet")
+    prompt = args.prompt.encode()
+    told = generate(settings, state, prompt, args.bytes, way=way, temperature=args.temperature, seed=args.seed)
+    write(prompt + told)
+    return 0
+
+
+def _plot(parser: Parser, args: argparse.Namespace) -> int:
+    runs = read_runs(args.out)
+    if not runs:
+        parser.error(f"argument --out: {args.out} holds no run with metrics")
+    print(f"wrote {draw(runs, args.out / 'curves.png')}")
+    rows = rows_of(runs)
+    if rows:
+        print(table(rows))
+    return 0

@@ -1,0 +1,143 @@
+"""One run: from its beginning or its last checkpoint to its last step, a signal, or a number that is none."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from gumbel_moe.routing import make_router
+from inference.language._evaluation import Evaluation
+from inference.language._methods import METHODS
+from inference.language._settings import Settings
+from inference.language._step import TrainState, capacity_of, first_state, train_step
+from inference.language._tensorboard import Board
+from inference.training.checkpoints import Checkpoints
+from inference.training.journal import Journal
+from models.data import Corpus
+
+KEPT = 3  # checkpoints
+
+
+class NotFiniteError(Exception):
+    """A loss or gradient was NaN or infinite; `step` is the first such step, after which nothing was saved."""
+
+    def __init__(self, step: int, metrics: dict[str, float]) -> None:
+        wrong = ", ".join(name for name, value in metrics.items() if not np.isfinite(value))
+        super().__init__(f"step {step} gave numbers that are not finite ({wrong}); the last checkpoint is from before")
+        self.step = step
+
+
+class Stop:
+    """Whether a signal asked for an end."""
+
+    signal: int | None = None
+
+
+@contextmanager
+def until_asked() -> Iterator[Stop]:
+    """SIGTERM and SIGINT ask for an end after the current step instead of making one."""
+    stop = Stop()
+
+    def ask(number: int, _: Any) -> None:
+        stop.signal = number
+
+    earlier = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def train(settings: Settings, corpus: Corpus, folder: Path) -> int | None:
+    """Train to `settings.steps`; the signal that ended it before, if one did.
+
+    **Raises:** `NotFiniteError`; `DamagedError` where there are checkpoints and none is whole.
+    """
+    metrics, evaluations = Journal(folder / "metrics.jsonl"), Journal(folder / "evaluations.jsonl")
+    fresh = jax.jit(lambda: first_state(settings))()
+    evaluate = Evaluation(settings, corpus.held_out)
+    text = jnp.asarray(corpus.train)
+    # Before the clock starts.
+    step = jax.jit(lambda state, text: train_step(settings, state, text)).lower(fresh, text).compile()
+    with Checkpoints(folder / "checkpoints", keep=KEPT, asynchronous=True) as checkpoints, until_asked() as stop:
+        state = resumed(checkpoints, fresh)
+        at = int(state.step)
+        saved = at if state is not fresh else None
+        metrics.drop_after(at)
+        evaluations.drop_after(at)
+        with (
+            Board(folder / "tensorboard", at + 1) as board,
+            tqdm(total=settings.steps, initial=at, desc=settings.router, unit="step", disable=None) as bar,
+        ):
+            while at < settings.steps and stop.signal is None:
+                state, line = measured(step, state, text, settings.tokens)
+                at += 1
+                if not all(np.isfinite(value) for value in line.values()):
+                    raise NotFiniteError(at, line)
+                metrics.add(at, {name: np.asarray(value) for name, value in line.items()})
+                board.add(at, line)
+                bar.update()
+                bar.set_postfix({"bits per byte": f"{line['bits_per_byte']:.3f}"}, refresh=False)
+                if at % settings.every == 0 or at == settings.steps:
+                    _evaluate(settings, evaluate, state, at, evaluations, board)
+                    checkpoints.save(state)
+                    saved = at
+        if saved != at:
+            checkpoints.save(state)
+        return stop.signal if at < settings.steps else None
+
+
+def measured(step: Any, state: TrainState, text: jax.Array, tokens: int) -> tuple[TrainState, dict[str, float]]:
+    """The state after a step, and the step's metrics with how fast it was."""
+    began = time.perf_counter()
+    state, metrics = step(state, text)
+    line = {name: float(value) for name, value in metrics.items()}
+    return state, {**line, "tokens_per_second": tokens / (time.perf_counter() - began)}
+
+
+def resumed(checkpoints: Checkpoints, fresh: TrainState) -> TrainState:
+    """The last whole state, or the fresh one where none was kept; damaged ones are told of."""
+    state = checkpoints.latest(fresh)
+    for step, place in checkpoints.moved.items():
+        told = f"the checkpoint of step {step} is damaged; it is now {place}, and an earlier one is used"
+        print(told, file=sys.stderr)
+    return fresh if state is None else state
+
+
+def _evaluate(
+    settings: Settings, evaluate: Evaluation, state: TrainState, at: int, evaluations: Journal, board: Board
+) -> None:
+    found = evaluate(state)
+    for way, numbers in found.items():
+        board.add(at, numbers, f"{way}/")
+    line: dict[str, Any] = {f"{way}/{name}": np.asarray(x) for way, part in found.items() for name, x in part.items()}
+    if (seconds := _routing_seconds(settings, state)) is not None:
+        line["routing_seconds"] = np.asarray(seconds)
+        board.add(at, {"routing_seconds": seconds})
+    evaluations.add(at, line)
+
+
+def _routing_seconds(settings: Settings, state: TrainState) -> float | None:
+    """What the matchings of a step take by themselves, on logits of the size and spread that the first layer's have."""
+    method = METHODS[settings.router]
+    if not method.keeps_prices:
+        return None
+    router = make_router(settings.router, capacity_of(settings))
+    network: Any = jax.tree.map(lambda leaf: leaf[0], state.model.blocks.experts.router_network)
+    seen = jax.random.normal(jax.random.key(0), (settings.tokens, settings.width))
+    logits = jax.vmap(network)(seen)
+    route = jax.jit(lambda key: router(key, logits).expert)
+    jax.block_until_ready(route(jax.random.key(0)))
+    began = time.perf_counter()
+    for number in range(settings.layers):
+        jax.block_until_ready(route(jax.random.key(number)))
+    return time.perf_counter() - began

@@ -1,0 +1,113 @@
+"""What a run was asked for: all that its result depends on, as flags on the command line and as JSON."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from inference.language._methods import METHODS
+from inference.shared.arguments import Parser, positive
+from models.transformer import Sizes
+
+
+def _option(default: Any, help: str, parse: Callable[[str], Any] | None = None, **more: Any) -> Any:
+    """A field with what its flag says of itself."""
+    return field(default=default, metadata={"help": help, "type": parse or type(default), **more})
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text!r}")
+    return value
+
+
+def _credit(text: str) -> float | None:
+    return None if text == "batch" else _fraction(text)
+
+
+def _method(text: str) -> str:
+    name = text.replace("-", "_")
+    if name not in METHODS:
+        raise argparse.ArgumentTypeError(f"unknown router {name!r}; choose from {', '.join(METHODS)}")
+    return name
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one run."""
+
+    router: str = _option("switch", f"one of {', '.join(METHODS)}", _method, metavar="NAME")
+    seed: int = _option(0, "of everything random")
+    steps: int = _option(2000, "training steps", positive)
+    corpus: str | None = _option(None, "a file or folder of text (default: the Python standard library)", str)
+    batch: int = _option(16, "sequences in a batch", positive)
+    context: int = _option(128, "bytes in a sequence", positive)
+    layers: int = _option(4, "blocks of the network", positive)
+    width: int = _option(160, "of the residual path", positive)
+    heads: int = _option(5, "of attention", positive)
+    experts: int = _option(8, "of every layer", positive)
+    expert_width: int = _option(480, "hidden units of an expert", positive)
+    activations: str = _option("float32", "their type", str, choices=("float32", "bfloat16"))
+    capacity_factor: float = _option(1.0, "room of an expert, in shares of the batch", float)
+    rate: float = _option(2e-3, "of Adam, for all but the routers", float)
+    clip: float = _option(1.0, "largest norm of the gradient of all but the routers", float)
+    router_rate: float = _option(1e-3, "of Adam, for the routers", float)
+    router_clip: float = _option(1.0, "largest norm of the routers' gradient", float)
+    warmup: int = _option(100, "steps of growing rates", positive)
+    decay: float = _option(0.1, "weight decay of all but the routers", float)
+    credit: float | None = _option(
+        0.0, "discount of later losses in a route's credit, 0 to 1, or 'batch' for the loss of the whole batch", _credit
+    )
+    score: str = _option("first-order", "of Gumbel-Matching", str, choices=("first-order", "whole"))
+    score_scale: float = _option(0.1, "factor of the score term, after its advantages have unit variance", float)
+    floor: float = _option(0.0, "under the routers' probabilities, for those that learn by the score", _fraction)
+    entropy: float = _option(0.0, "factor of a bonus for the entropy of the routers' probabilities, in nats", float)
+    through_router: bool = _option(
+        False, "let the score term reach what is below a router, not the router alone", bool, action="store_true"
+    )
+    every: int = _option(250, "steps between evaluations and checkpoints", positive)
+    windows: int = _option(128, "held-out sequences of an evaluation", positive)
+
+    @property
+    def tokens(self) -> int:
+        """`n`, of a batch."""
+        return self.batch * self.context
+
+    @property
+    def sizes(self) -> Sizes:
+        """Of the network that the method trains."""
+        learns = METHODS[self.router].learns
+        sizes = Sizes(
+            self.layers,
+            self.width,
+            self.heads,
+            self.experts,
+            self.expert_width,
+            floor=self.floor if learns == "score" else 0.0,
+            activations=self.activations,  # pyright: ignore[reportArgumentType]
+        )
+        return sizes.dense_twin() if learns == "dense" else sizes
+
+    def as_json(self) -> dict[str, Any]:
+        """For `run.json`."""
+        return asdict(self)
+
+    @classmethod
+    def add_to(cls, parser: Parser, *, without: tuple[str, ...] = ()) -> None:
+        """A flag for every field; one that is not given is absent from the namespace."""
+        for each in fields(cls):
+            if each.name in without:
+                continue
+            told = dict(each.metadata)
+            if told.get("action"):
+                told.pop("type")
+            shown = "batch" if each.default is None and each.name == "credit" else each.default
+            hint = "" if each.default is None or told.get("action") else f" (default: {shown})"
+            told["help"] = f"{told['help']}{hint}"
+            parser.add_argument(f"--{each.name.replace('_', '-')}", default=argparse.SUPPRESS, **told)
+
+    @classmethod
+    def given(cls, args: argparse.Namespace) -> dict[str, Any]:
+        """Those that were on the command line."""
+        return {each.name: getattr(args, each.name) for each in fields(cls) if hasattr(args, each.name)}

@@ -1,0 +1,207 @@
+"""The program of the language model: exact resume, signals, damage, NaN, and what it prints. A tiny network is trained;
+every router by its name is a slow test.
+"""
+
+import json
+import os
+import signal
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+
+from inference.language import _program as program
+from inference.language import _run
+from inference.language._curves import read_run
+from inference.language._generate import load_state
+from inference.language._methods import METHODS
+from inference.language._optimiser import is_router
+from inference.language._settings import Settings
+from inference.language._step import first_state, train_step
+
+TINY = {"batch": 2, "context": 8, "layers": 2, "width": 8, "heads": 2, "experts": 2, "expert_width": 8, "windows": 2}
+FLAGS = [part for name, value in TINY.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    for number in range(60):
+        (folder / f"{number}.txt").write_text(f"the number of this file is {number}, and that is all it says\n" * 3)
+    return folder
+
+
+def run(folder, text, *more, router="skip"):
+    given = ["--router", router, "--corpus", str(text), "--out", str(folder), *FLAGS]
+    return program.main(["train", *given, *more])
+
+
+def lines(folder, name="metrics"):
+    """All but the times."""
+    found = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if "second" not in key} for line in found]
+
+
+@pytest.fixture(
+    scope="module",
+    params=["dense", *(pytest.param(name, marks=pytest.mark.slow) for name in ("skip", "gumbel_matching"))],
+)
+def whole(request, tmp_path_factory, text):
+    """A run that was never interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert run(folder, text, "--steps", "6", "--every", "2", router=request.param) == 0
+    return folder
+
+
+def last_state(folder):
+    return load_state(read_run(folder).settings, folder)
+
+
+def same(first, second):
+    assert lines(first) == lines(second)
+    assert lines(first, "evaluations") == lines(second, "evaluations")
+    assert eqx.tree_equal(last_state(first), last_state(second))
+
+
+def test_metrics_and_evaluations(whole):
+    assert [line["step"] for line in lines(whole)] == [1, 2, 3, 4, 5, 6]
+    method = METHODS[read_run(whole).settings.router]
+    wanted = {"loss", "bits_per_byte", "gradient_of_routers", "gradient_of_rest"}
+    routed = {"entropy", "max_violation", "skipped", "effective_sample_size"}
+    assert wanted | (set() if method.learns == "dense" else routed) <= lines(whole)[0].keys()
+    if method.keeps_prices:
+        assert all(line["skipped"] == line["max_violation"] == 0 for line in lines(whole))
+    last = lines(whole, "evaluations")[-1]
+    assert {key.partition("/")[0] for key in last} == {"step", *method.ways()}
+    np.testing.assert_allclose(lines(whole)[0]["bits_per_byte"], 8, atol=0.5)
+    assert sorted(int(path.name) for path in (whole / "checkpoints").iterdir()) == [2, 4, 6]
+
+
+def test_a_run_that_was_told_to_end_goes_on_bit_by_bit(whole, text, tmp_path, monkeypatch, capsys):
+    folder, add, router = tmp_path / "run", _run.Journal.add, read_run(whole).settings.router
+
+    def told(journal, step, metrics):
+        if step == 3 and len(metrics) > 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return add(journal, step, metrics)
+
+    monkeypatch.setattr(_run.Journal, "add", told)
+    assert run(folder, text, "--steps", "6", "--every", "2", router=router) == 128 + signal.SIGTERM
+    assert f"SIGTERM: saved; --resume --out {folder} carries on" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert int(last_state(folder).step) == 3
+    # A process that was killed in the middle of a line, and whose newest checkpoint is damaged.
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "loss')
+    (folder / "checkpoints" / "3" / "default" / "_METADATA").write_text("")
+    assert run(folder, text, "--resume", router=router) == 0
+    assert "the checkpoint of step 3 is damaged" in capsys.readouterr().err
+    same(whole, folder)
+
+
+@pytest.mark.slow
+def test_a_number_that_is_none_ends_the_run_and_saves_nothing(whole, text, tmp_path, monkeypatch, capsys):
+    folder, measured = tmp_path / "run", _run.measured
+
+    def fails(*given):
+        state, line = measured(*given)
+        return state, {**line, "loss": float("nan")} if state.step == 5 else line
+
+    monkeypatch.setattr(_run, "measured", fails)
+    assert run(folder, text, "--steps", "6", "--every", "2", router=read_run(whole).settings.router) == 1
+    assert "step 5 gave numbers that are not finite (loss)" in capsys.readouterr().err
+    assert int(last_state(folder).step) == 4
+    assert lines(folder) == lines(whole)[:4]
+
+
+@pytest.mark.slow
+def test_generated_text_and_pictures(whole, capsys):
+    given = ["generate", "--out", str(whole), "--prompt", "the ", "--bytes", "3"]
+    assert program.main(given) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("the ")
+    assert program.main(given) == 0
+    assert capsys.readouterr().out == first
+    assert program.main(["plot", "--out", str(whole)]) == 0
+    assert (whole / "curves.png").stat().st_size > 10_000
+    assert "bits per byte" in capsys.readouterr().out
+
+
+def test_refusals(whole, text, tmp_path, capsys):
+    def refused(*given):
+        with pytest.raises(SystemExit) as stop:
+            program.main(list(given))
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    out = ["--out", str(whole)]
+    assert "already holds a run; continue it with --resume" in refused("train", *out)
+    assert "holds no run" in refused("train", "--resume", "--out", str(tmp_path))
+    assert "has --width 8, not 16" in refused("train", "--resume", "--width", "16", *out)
+    assert "has --credit 0.0, not None" in refused("train", "--resume", "--credit", "batch", *out)
+    assert "unknown router 'nobody'" in refused("train", "--router", "nobody")
+    assert "must be from 0 to 1" in refused("train", "--credit", "2")
+    assert "no file or folder" in refused("train", "--corpus", "nowhere", "--out", str(tmp_path / "a"))
+    heads = refused("train", "--heads", "3", "--corpus", str(text), "--out", str(tmp_path / "b"))
+    assert "heads must divide the width" in heads
+    assert not (tmp_path / "b" / "run.json").exists()
+    assert "not bias" in refused("generate", "--way", "bias", *out)
+    assert "holds no run" in refused("plot", "--out", str(tmp_path))
+    assert "unknown router 'x'" in refused("compare", "--routers", "x", "--out", str(tmp_path))
+
+
+def test_routers_have_an_optimiser_of_their_own():
+    model = jax.eval_shape(lambda: first_state(Settings(router="skip", **TINY)).model)
+    marked, leaves = jax.tree.leaves(is_router(model)), jax.tree.leaves(model)
+    assert [leaf.shape for leaf, own in zip(leaves, marked, strict=True) if own] == [(2, 2, 8)]
+
+
+WAYS_TO_SCORE = [
+    {"floor": 0.05},
+    {"credit": None},
+    {"credit": 0.9, "through_router": True},
+    {"score": "whole", "entropy": 0.01},
+]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [pytest.param(more, marks=[] if number == 0 else pytest.mark.slow) for number, more in enumerate(WAYS_TO_SCORE)],
+)
+def test_a_step_of_draws_keeps_the_state_as_it_is(more):
+    """Traced alone: that it trains is a slow test."""
+    settings = Settings(router="gumbel_matching", **TINY, **more)
+    state = jax.eval_shape(lambda: first_state(settings))
+    text = jax.ShapeDtypeStruct((100,), np.uint8)
+    after, metrics = jax.eval_shape(lambda state, text: train_step(settings, state, text), state, text)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert all(metric.shape == () for metric in metrics.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_every_router_trains_and_is_compared(name, text, tmp_path, capsys):
+    given = ["--corpus", str(text), "--out", str(tmp_path), *FLAGS, "--steps", "4", "--every", "2"]
+    assert program.main(["compare", "--routers", name, "--seeds", "2", *given]) == 0
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert [row["way"] for row in rows] == list(METHODS[name].ways())
+    assert all(np.isfinite(row["bits_per_byte"]) and row["seeds"] == 2 for row in rows)
+    # Nothing is left to do, and nothing is done twice.
+    before = (tmp_path / f"{name}-0" / "metrics.jsonl").read_bytes()
+    assert program.main(["compare", "--routers", name, "--seeds", "2", *given]) == 0
+    assert (tmp_path / f"{name}-0" / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("router", ["dense", "switch", "skip", "gumbel_matching"])
+def test_the_loss_falls(router, text, tmp_path):
+    """The text is nearly always the same: two bits are gained at once."""
+    more = ["--steps", "150", "--every", "150", "--rate", "0.01", "--warmup", "10"]
+    assert run(tmp_path / "run", text, *more, router=router) == 0
+    found = [line["bits_per_byte"] for line in lines(tmp_path / "run")]
+    assert np.mean(found[-10:]) < np.mean(found[:10]) - 2
