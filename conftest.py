@@ -11,6 +11,12 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=["*.md"]).pytest()
 
+# A core for each worker: two workers whose programs and compilers start two threads each wait for each other.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+if _WORKER and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(_WORKER) % len(cores)]})
+
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two workers with two threads each wait for each other
 if version("jaxlib").startswith("0.10."):  # an unknown flag ends the process
     # XLA's older code generator compiles in two thirds of the newer one's time; `XLA_FLAGS= pytest` tests with that.

@@ -26,7 +26,7 @@ EVERYWHERE = DRAWS | {
 IMPLS = ["threefry2x32", "rbg", "unsafe_rbg"]
 
 
-@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("impl", [IMPLS[0], *(pytest.param(impl, marks=pytest.mark.slow) for impl in IMPLS[1:])])
 def test_one_answer_for_every_form_of_a_key(impl):
     with jax.default_prng_impl(impl):
         bare = jax.random.PRNGKey(7)

@@ -13,7 +13,7 @@ from scipy.stats import binom
 from gumbel_moe.diagnostics import check_unbiased
 
 RATE = 0.01
-RUNS = 400
+RUNS = 200
 
 
 @jax.jit
@@ -70,6 +70,7 @@ def test_a_tenfold_rate_would_be_noticed():
     assert found <= expected(10 * RATE)[1]
 
 
+@pytest.mark.slow
 def test_detectable_bias_is_detected():
     """97% of 200 runs where 99% are promised: fewer by chance for one of 250 seeds, or 0.03% if it were 99.5%."""
     report = run("independent", 1000)

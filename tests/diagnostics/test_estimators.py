@@ -16,12 +16,8 @@ DRAWS = {"toy": 2000, "digits": 500, "random": 2000}
 QUICK = {
     ("toy", "gumbel_matching"),
     ("toy", "gumbel_matching_uncorrected"),
-    ("toy", "switch"),
-    ("digits", "skip"),
-    ("digits", "skip_uncorrected"),
     ("random", "skip"),
     ("random", "skip_uncorrected"),
-    ("random", "straight_through"),
     ("random", "wrong_sign"),
     ("random", "reused_key"),
     ("random", "no_key"),

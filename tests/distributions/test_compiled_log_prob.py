@@ -79,6 +79,7 @@ def compared(arrays, **settings):
     return [jax.tree.map(partial(np.asarray, dtype=float), estimates(f, **settings)(*arrays)) for f in functions]
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("k", [2, SLOWLY(3)])
 def test_quadrature_to_rounding(k, x64):
     arrays = problems(7, k, 0)
@@ -129,6 +130,7 @@ def test_sampling_in_single_precision(same_signs):
 both = estimates(_compiled_log_prob.compiled_estimates)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20, derandomize=True)
 @given(st.integers(0, 10**6), st.sampled_from([4, 6, 12]), st.integers(0, 2), st.booleans())
 def test_the_two_widths_agree(seed, k, rounds, whole):
@@ -148,6 +150,7 @@ def test_the_two_widths_agree(seed, k, rounds, whole):
         assert (score[~present] == 0).all()
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize(("n", "k"), [(8, 4), (64, 8), (128, 16), (1024, 64)])
 def test_equal_logits(n, k, x64):
     """`P = prod c_j! / n!`, and the gradient is `1(z_i = j) - (sum of what all others have) / ...`: zero on average."""
@@ -163,6 +166,7 @@ def test_equal_logits(n, k, x64):
     np.testing.assert_allclose(score[~own], -score[own].mean() / (k - 1), atol=0.05)
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("capacity", [(2, 1, 1, 2), (1, 1, 1, 1)])
 @pytest.mark.parametrize("scale", [1.0, 5.0])
 def test_probabilities_sum_to_one_and_their_gradients_to_zero(capacity, scale):
@@ -284,7 +288,7 @@ def test_every_platform_gets_its_own():
     assert "gumbel_moe_log_prob_and_score_f32" in lowered.lower(lowering_platforms=("cuda", "cpu")).as_text()
 
 
-@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("checked", [True, SLOWLY(False)])
 def test_shard_map(checked):
     mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     one = jax.vmap(jax.value_and_grad(log_prob), (0, None))
@@ -341,7 +345,7 @@ def test_a_target_saves_draws():
     assert (batch.value[0], batch.error[0]) == (reached.value, reached.error)
 
 
-@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("k", [SLOWLY(2), 3])
 def test_sampling_where_quadrature_is_possible(k):
     """16 values within 4.5 standard errors of what is exact: by chance not so once in 9,000 runs."""
     arrays = problems(9, k, 1)
@@ -352,7 +356,7 @@ def test_sampling_where_quadrature_is_possible(k):
     np.testing.assert_allclose(score, slopes, atol=0.3)
 
 
-@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("k", [SLOWLY(2), 3])
 def test_a_target_saves_nodes(k):
     arrays = problems(9, k, 1)
     exact, least, slopes = estimates(_compiled_log_prob.compiled_estimates)(*arrays)
@@ -363,7 +367,7 @@ def test_a_target_saves_nodes(k):
     np.testing.assert_allclose(score, slopes, atol=0.02)
 
 
-@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("k", [SLOWLY(2), 3])
 def test_a_target_does_not_miss_what_is_narrow(k, x64):
     """Halves of few nodes can agree by symmetry: at equal logits, and where the integrand is narrow."""
     n = 2 * k

@@ -53,6 +53,8 @@ def test_routers(name, kind):
     for logits, shift in SHIFTS:
         found, expected = router(KEY, shifted(logits, shift, kind)), router(KEY, logits)
         for field, value in expected._asdict().items():
+            if value is None:  # the weights of pairs, of several experts alone
+                continue
             if name != "base" or field != "gate":
                 message = f"{field} at {shift}"
                 np.testing.assert_allclose(getattr(found, field), value, rtol=1e-5, atol=1e-6, err_msg=message)

@@ -55,7 +55,8 @@ def test_probabilities_sum_to_one_beyond_quadrature(capacity, n, scale):
     assert abs(prob.sum() - 1) < 0.05
 
 
-@pytest.mark.parametrize("own", [False, pytest.param(True, marks=SLOW)], ids=["any assignment", "own draws"])
+@SLOW
+@pytest.mark.parametrize("own", [False, True], ids=["any assignment", "own draws"])
 def test_sharp_logits_agree_with_quadrature(own):
     """Uniform logits in +-50 for three experts: sampling, which four would get, against quadrature."""
 

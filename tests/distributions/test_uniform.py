@@ -89,7 +89,9 @@ def test_gumbel_matching_of_equal_logits_is_another_where_there_is_room():
         np.testing.assert_allclose(chances(n, capacity), np.column_stack([same, first]), atol=1e-5)
 
 
-@pytest.mark.parametrize(("n", "capacity"), [(4, (2, 2)), (4, (2, 1, 3)), (2, (9, 2))])
+@pytest.mark.parametrize(
+    ("n", "capacity"), [pytest.param(4, (2, 2), marks=pytest.mark.slow), (4, (2, 1, 3)), (2, (9, 2))]
+)
 def test_frequencies(n, capacity):
     """200,000 draws: of few taken places, few free ones, and none. False-fail rate 1e-6 each."""
     values, shares = counted(n, capacity)
@@ -100,6 +102,7 @@ def test_frequencies(n, capacity):
         assert chisquare_p_value(wrong, values, shares) < FALSE_FAIL_RATE
 
 
+@pytest.mark.slow
 def test_loads_of_a_large_draw():
     """1,000 draws of 600 datapoints: mean and variance of the loads are hypergeometric, and places are dealt to all.
 
@@ -181,6 +184,7 @@ def test_mask_leaves_datapoints_out():
     assert (nobody.log_prob(jnp.array([2, 2, 2])), nobody.entropy()) == (0, 0)
 
 
+@pytest.mark.slow
 def test_batches_of_capacities_are_their_rows():
     capacity = np.array([[[2, 2, 2]], [[6, 1, 1]]])
     mask = np.array([[True] * 4, [True] * 3 + [False], [False] * 4])

@@ -80,7 +80,9 @@ def bias(found, name):
     return float(jnp.linalg.norm(found[name]["routers"] - exact) / jnp.linalg.norm(exact))
 
 
-@pytest.mark.parametrize("name", ["skip", "gumbel_matching", pytest.param("independent", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["skip", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gumbel_matching", "independent"))]
+)
 def test_mean_over_all_assignments(name):
     """No sampling error, float64: the right ones are exact, the wrong ones are far off."""
     terms = RIGHT[name] | WRONG[name]
@@ -93,6 +95,7 @@ def test_mean_over_all_assignments(name):
         assert all(bias(found, key) > 0.05 for key in WRONG[name])
 
 
+@pytest.mark.slow
 def test_gates_do_not_replace_the_score():
     """Gate times output, differentiated without a score: biased for the expected loss of the gated network itself."""
     mean = coupled.enumerated("gumbel_matching", lambda path: {"gates": jnp.mean(path.losses)}, gated=True)

@@ -88,11 +88,14 @@ def estimate(name, state, router=ROUTER, update_first=False):
     return jax.jit(lambda key: jax.grad(loss)(PARAMS, key))
 
 
-@pytest.mark.parametrize("name", [pytest.param("mean", marks=pytest.mark.slow), "critic", "student"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("mean", "critic")), "student"]
+)
 def test_used_first_they_are_unbiased(name):
     assert check_unbiased(estimate(name, with_state(name)), exact(), KEY, **DRAWS).passed
 
 
+@pytest.mark.slow
 def test_a_student_with_a_floored_matching_is_unbiased():
     router = GumbelMatchingRouter(4, floor=0.1)
     assert check_unbiased(estimate("student", with_state("student"), router), exact(), KEY, **DRAWS).passed
@@ -237,6 +240,7 @@ def test_codes_are_decoded_and_only_the_most_probable_predicted():
     assert jnp.sum(jnp.where(routing.kept, after, 0)) < jnp.sum(jnp.where(routing.kept, before, 0))
 
 
+@pytest.mark.slow
 def test_a_student_that_learns_from_some_datapoints():
     network = shared_network(K, 1, hidden=(6,))
     whole = StudentExperts(network.apply, optax.sgd(0.1), network.decode)
@@ -282,6 +286,7 @@ def test_leave_one_out_by_hand():
         leave_one_out(weight[0], losses[0])
 
 
+@pytest.mark.slow
 def test_several_draws_with_leave_one_out_are_unbiased():
     def estimator(baseline):
         def loss(params, key):

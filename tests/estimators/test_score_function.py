@@ -107,7 +107,9 @@ def test_uncorrected_routers_are_rejected(router):
     assert z > limit
 
 
-@pytest.mark.parametrize("baseline", [None, 0.7, "datapoint", "expert"])
+@pytest.mark.parametrize(
+    "baseline", [*(pytest.param(b, marks=pytest.mark.slow) for b in (None, 0.7)), "datapoint", "expert"]
+)
 def test_exact_expectation_over_all_outcomes(baseline):
     """Skip, summed over every outcome with its probability: no sampling error, float64."""
     with jax.enable_x64(True):

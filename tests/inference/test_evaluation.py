@@ -61,6 +61,7 @@ def test_the_training_loss_is_the_objective_on_all_training_data():
     assert "training_loss" not in metrics_of(TASKS["toy"](0), "skip")  # every batch is fresh there
 
 
+@pytest.mark.slow
 def test_experts_that_choose_from_chunks_would_predict_something_else():
     task = TASKS["toy"](0)
     x, y = task.data.test

@@ -30,7 +30,11 @@ def lines(folder):
 
 @pytest.mark.parametrize(
     ("data", "router"),
-    [("toy", "loss_free"), ("toy", "skip"), pytest.param("digits", "switch", marks=pytest.mark.slow)],
+    [
+        ("toy", "loss_free"),
+        pytest.param("toy", "skip", marks=pytest.mark.slow),
+        pytest.param("digits", "switch", marks=pytest.mark.slow),
+    ],
 )
 def test_resumed_run_is_the_uninterrupted_one_bit_by_bit(data, router, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"

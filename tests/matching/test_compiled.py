@@ -151,6 +151,7 @@ def test_any_layout_of_the_scores():
     np.testing.assert_array_equal(turned, solve_matching(s, 12).assignment)
 
 
+@pytest.mark.slow
 @needs_it
 def test_draws_are_the_same_without_it(monkeypatch):
     d = GumbelMatching(large_problems.scores("random", 40, 4, 0), 10)

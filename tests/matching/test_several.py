@@ -50,7 +50,6 @@ def test_equals_highs(solver, each, width):
 
 
 # 40 families and capacities x 2 widths x (7 x 5 + 3 x 2 + 2) seeds = 3,440 problems for each solver
-@pytest.mark.each_choice
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("width", WIDTHS)
@@ -62,7 +61,6 @@ def test_equals_highs_for_every_number(solver, width, shape, seeds):
         check_grid(solver, each, width, *shape, range(seeds))
 
 
-@pytest.mark.each_choice
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("each", [2, 5])

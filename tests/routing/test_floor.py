@@ -28,6 +28,7 @@ def z_and_limit(router, logits, weight=lambda routing: routing.weight):
     return np.abs(z).max(), z_limit(p.size)
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("forbidden", [False, True])
 def test_weights_undo_the_floor(name, forbidden):
@@ -74,6 +75,7 @@ def test_a_floor_bounds_weights_that_had_wild_tails():
     assert independent.max() <= 1 / 0.9 + 1e-5
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("name", MADE)
 def test_no_floor_is_the_plain_process(name, x64):
     logits = routers.logits()

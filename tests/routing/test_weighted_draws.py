@@ -1,5 +1,7 @@
 """The property all else rests on: E[w 1(z = j)] = p[i, j], and that the test of it can fail."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from scipy.stats import norm
 from gumbel_moe.routing import GumbelMatchingRouter, IndependentRouter, Routing, SkipRouter, SwitchRouter
 from tests.routing import routers
 
+SLOWLY = partial(pytest.param, marks=pytest.mark.slow)
 DRAWS = 30_000
 # Chance that a correct router fails one call of `check`: two-sided z-scores, Bonferroni over all n k cells. A cell's
 # standard error is at most about 0.005, so that a bias of 0.03 is found for certain, one of 0.01 often.
@@ -17,7 +20,6 @@ ROUNDING = 1e-6  # of float32 weights; the least standard error, for cells witho
 
 
 def check(router, logits, seed=0):
-    # Not under `jit`: the routers compile themselves once for all capacities, which are arguments there.
     routing = jax.vmap(router, (0, None))(jax.random.split(jax.random.key(seed), DRAWS), logits)
     hit = np.asarray(routing.expert)[..., None] == np.arange(logits.shape[1])
     weighted = np.asarray(routing.weight, np.float64)[..., None] * hit
@@ -30,16 +32,16 @@ def check(router, logits, seed=0):
     "router",
     [
         IndependentRouter(),
-        SkipRouter(1),
+        SLOWLY(SkipRouter(1)),
         SkipRouter(2),
-        SkipRouter(4),
-        SkipRouter(8),
+        SLOWLY(SkipRouter(4)),
+        SLOWLY(SkipRouter(8)),
         SkipRouter((1, 4, 2)),
         GumbelMatchingRouter((3, 3, 2)),
-        GumbelMatchingRouter((1, 2, 5)),
+        SLOWLY(GumbelMatchingRouter((1, 2, 5))),
         GumbelMatchingRouter(3),
-        GumbelMatchingRouter((2, 6, 4)),
-        GumbelMatchingRouter(8),
+        SLOWLY(GumbelMatchingRouter((2, 6, 4))),
+        SLOWLY(GumbelMatchingRouter(8)),
     ],
     ids=str,
 )

@@ -71,7 +71,10 @@ def estimate(num_draws, capacity, baseline=1.5, weight=lambda routings: routings
 EXACT = jax.grad(exact_loss)(LOGITS, LOSSES)
 
 
-@pytest.mark.parametrize(("num_draws", "capacity"), [(1, 2), (2, None), (2, 2), (3, (1, 2, 2, 2))])
+@pytest.mark.parametrize(
+    ("num_draws", "capacity"),
+    [*(pytest.param(*case, marks=pytest.mark.slow) for case in [(1, 2), (2, None)]), (2, 2), (3, (1, 2, 2, 2))],
+)
 def test_unbiased(num_draws, capacity):
     assert check_unbiased(estimate(num_draws, capacity), EXACT, KEY, **DRAWS).passed
 

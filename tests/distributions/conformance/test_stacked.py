@@ -47,6 +47,7 @@ WRAPPERS = {
 }
 
 
+@pytest.mark.each_choice
 @ALL_ONE_SLOW
 @pytest.mark.parametrize("wrap", WRAPPERS)
 def test_density_of_a_scanned_site(cls, wrap):
@@ -73,6 +74,7 @@ def test_density_of_a_scanned_site_under_jit(cls):
     assert density == pytest.approx(float(shared(cls).log_prob(VALUE).sum()), rel=1e-5)
 
 
+@pytest.mark.each_choice
 @ALL_ONE_SLOW
 @pytest.mark.parametrize("expanded", [False, True], ids=["batch", "expanded"])
 def test_plate_inside_a_scan(cls, expanded):

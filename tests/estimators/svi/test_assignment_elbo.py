@@ -69,7 +69,8 @@ def test_value_is_unbiased_and_exact_with_as_many_particles_as_experts():
     np.testing.assert_allclose(loss, truth, rtol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [SLOWLY(0.1), 1.0, SLOWLY(3.0)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [0.1, 1.0, 3.0])
 def test_variance_is_at_most_half_of_trace_graph(scale):
     """Lines that are latent too, 64 datapoints, 4 experts, 4 particles; 500 draws, so that a ratio is within 10%."""
     n, k = 64, 4
@@ -108,7 +109,7 @@ def of_trace_graph():
     return mean_and_its_variance(TraceGraph_ELBO(2))
 
 
-@pytest.mark.parametrize("covered", [False, True])
+@pytest.mark.parametrize("covered", [False, SLOWLY(True)])
 def test_particles_are_independent_where_logits_depend_on_another_latent_site(covered, monkeypatch, of_trace_graph):
     """Covering the probable experts would be biased there, as one particle's baseline would know another's role."""
     if covered:
@@ -131,6 +132,7 @@ def test_one_particle_after_the_other_gives_the_same():
     np.testing.assert_allclose(*losses, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_svi_finds_the_lines():
     x, y = mixture.data(64, 2, seed=3)
     elbo = AssignmentELBO({"z": SkipRouter(32)}, num_particles=4)
@@ -142,7 +144,7 @@ def test_svi_finds_the_lines():
     assert jnp.sqrt(jnp.mean((fitted[:, 0] + fitted[:, 1] * x - y) ** 2)) < 0.4  # the noise is 0.3
 
 
-@pytest.mark.parametrize("dim", [-1, -2])
+@pytest.mark.parametrize("dim", [-1, SLOWLY(-2)])
 def test_plates_scales_and_inner_plates(dim):
     """A subsampled plate of datapoints, any axis, and two observations of each: all terms scaled alike."""
     y = jnp.arange(12.0).reshape(6, 2) / 4
@@ -198,6 +200,7 @@ def subsampled_z(elbo, draws=20_000):
     return randomness.largest_z(drawn, jax.grad(enumerated)(params)["logits"])
 
 
+@pytest.mark.slow
 def test_gradient_is_unbiased_where_particles_see_other_datapoints(monkeypatch):
     """Then particles cannot be shared out: the baseline of a datapoint would come from others, and is rejected."""
     for router in (IndependentRouter(), SkipRouter(1)):
