@@ -9,6 +9,11 @@ from jax import Array
 from gumbel_moe.routing import ExpertChoiceRouting, load
 
 
+def mean_entropy(log_probs: Array) -> Array:
+    """`()` nats, of probabilities `(..., k)`."""
+    return -jnp.mean(jnp.sum(jnp.where(jnp.isneginf(log_probs), 0, jnp.exp(log_probs) * log_probs), axis=-1))
+
+
 def traffic(routing: Any) -> dict[str, Array]:
     r"""Scalars, means over the layers but for the largest violation; of routings of all layers, stacked.
 
@@ -20,10 +25,9 @@ def traffic(routing: Any) -> dict[str, Array]:
     if routing is None:
         return {}
     log_probs = routing.log_probs
-    entropy = -jnp.sum(jnp.where(jnp.isneginf(log_probs), 0, jnp.exp(log_probs) * log_probs), axis=-1)
     loads = jax.vmap(load)(routing).astype(jnp.float32)
     found = {
-        "entropy": jnp.mean(entropy),
+        "entropy": mean_entropy(log_probs),
         "max_violation": jnp.max(loads) / (log_probs.shape[1] / log_probs.shape[2]) - 1,
     }
     if isinstance(routing, ExpertChoiceRouting):

@@ -15,9 +15,12 @@ _MOMENTS = 0.9, 0.95
 
 def is_router(model: Any) -> Any:
     """A tree like the model's: which leaves are its routers'."""
+
+    def network(tree: Any) -> Any:
+        return tree.blocks.experts.router_network
+
     fixed = jax.tree.map(lambda _: False, model)
-    where = lambda tree: tree.blocks.experts.router_network  # noqa: E731
-    return eqx.tree_at(where, fixed, jax.tree.map(lambda _: True, where(model)))
+    return eqx.tree_at(network, fixed, jax.tree.map(lambda _: True, network(model)))
 
 
 def make_optimiser(settings: Settings) -> optax.GradientTransformation:
@@ -34,5 +37,8 @@ def make_optimiser(settings: Settings) -> optax.GradientTransformation:
     routers = optax.chain(
         optax.clip_by_global_norm(settings.router_clip), optax.adam(schedule(settings.router_rate), *_MOMENTS)
     )
-    labels = lambda model: jax.tree.map(lambda own: "routers" if own else "rest", is_router(model))  # noqa: E731
+
+    def labels(model: Any) -> Any:
+        return jax.tree.map(lambda own: "routers" if own else "rest", is_router(model))
+
     return optax.partition({"routers": routers, "rest": rest}, labels)

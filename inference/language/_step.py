@@ -12,7 +12,7 @@ from gumbel_moe.distributions import matching_log_prob
 from gumbel_moe.estimators import LossCritic, assignment_score_loss, at_market_prices, losses_to_go
 from gumbel_moe.routing import Routing, capacity_for, load_balancing_loss
 from inference.language._methods import METHODS, Method
-from inference.language._metrics import traffic
+from inference.language._metrics import mean_entropy, traffic
 from inference.language._optimiser import is_router, make_optimiser
 from inference.language._settings import Settings
 from models.data import draw_windows
@@ -111,7 +111,7 @@ def _objective(
     # The score term has no value: its advantages are brought to unit variance by what earlier batches had.
     score = (with_score - jax.lax.stop_gradient(with_score)) - (mean - jax.lax.stop_gradient(mean))
     scale = settings.score_scale * jax.lax.rsqrt(baseline.variance)
-    entropy = sum(jnp.mean(_entropy(layer)) for layer in routings) / len(routings)
+    entropy = sum(mean_entropy(layer.log_probs) for layer in routings) / len(routings)
     return mean + scale * score - settings.entropy * entropy
 
 
@@ -178,11 +178,6 @@ def _norm(gradient: Any) -> Array:
 
 def _running(mean: Array, new: Array) -> Array:
     return _MEMORY * mean + (1 - _MEMORY) * new
-
-
-def _entropy(layer: Routing) -> Array:
-    """`(n,)` nats."""
-    return -jnp.sum(jnp.where(jnp.isneginf(layer.log_probs), 0, jnp.exp(layer.log_probs) * layer.log_probs), axis=1)
 
 
 def of_layers(stacked: Any, layers: int) -> list[Any]:

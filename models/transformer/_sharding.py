@@ -41,9 +41,12 @@ def make_mesh(data: int, expert: int) -> Mesh:
 
 def model_specs(model: Any) -> Any:
     """A `PartitionSpec` for every leaf of a `LanguageModel`: experts, stacked by layer, are split on a second axis."""
-    where = lambda tree: tree.blocks.experts.experts  # noqa: E731
-    split = jax.tree.map(lambda _: PartitionSpec(None, EXPERT), where(model))
-    return eqx.tree_at(where, jax.tree.map(lambda _: EVERYWHERE, model), split)
+
+    def experts(tree: Any) -> Any:
+        return tree.blocks.experts.experts
+
+    split = jax.tree.map(lambda _: PartitionSpec(None, EXPERT), experts(model))
+    return eqx.tree_at(experts, jax.tree.map(lambda _: EVERYWHERE, model), split)
 
 
 def place(mesh: Mesh, tree: Any, specs: Any) -> Any:
