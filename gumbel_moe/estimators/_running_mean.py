@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from gumbel_moe.estimators._score_function import Routings, check_losses, joint, score_function_loss
+from gumbel_moe.estimators._score_function import Joint, Routings, check_losses, joint, score_function_loss
 
 
 class RunningMeanState(NamedTuple):
@@ -65,10 +65,7 @@ class RunningMean:
     def update(self, state: RunningMeanState, routing: Routings, losses: ArrayLike) -> RunningMeanState:
         """The state after a batch with these losses, `(n,)` or `(n, m)`: no longer for the draw that made them."""
         draw = joint(routing)
-        losses = check_losses(draw.kept, losses)
-        weighted = jnp.sum(jnp.where(draw.kept, draw.weight * losses, 0))
-        # Over the weights, not over n: also without the right weights this is the loss of those that were computed.
-        mean = jax.lax.stop_gradient(weighted / jnp.maximum(jnp.sum(draw.weight), 1))
+        mean = _mean(draw, check_losses(draw.kept, losses))
         return RunningMeanState(
             (self.decay * state.total + (1 - self.decay) * mean).astype(state.total.dtype),
             self.decay * state.seen + 1 - self.decay,
@@ -78,3 +75,10 @@ class RunningMean:
         """`score_function_loss` with the baseline of `state`, and the state after this batch, for the next one."""
         value = score_function_loss(routing, losses, self.baseline(state))
         return value, self.update(state, routing, losses)
+
+
+@jax.jit
+def _mean(draw: Joint, losses: Array) -> Array:
+    """Over the weights, not over n: also without the right weights this is the loss of those that were computed."""
+    weighted = jnp.sum(jnp.where(draw.kept, draw.weight * losses, 0))
+    return jax.lax.stop_gradient(weighted / jnp.maximum(jnp.sum(draw.weight), 1))

@@ -1,7 +1,7 @@
 """The score-function (REINFORCE) estimator for weighted draws."""
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -100,7 +100,12 @@ def score_function_loss(
         raise ValueError(f"baseline must be a scalar or have shape {allowed}, got {baseline.shape}")
     if pairs and (one is None or one.pair_weight is None):
         raise ValueError("pairs needs a routing of two or more experts per datapoint by a weighted router: it has none")
+    return _value(draw, one, losses, baseline, pairs)
 
+
+@partial(jax.jit, static_argnames="pairs")
+def _value(draw: "Joint", one: Routing | None, losses: Array, baseline: Array, pairs: bool) -> Array:
+    """Of arguments that fit; `one` is the routing where there is one."""
     stop = jax.lax.stop_gradient
     losses = jnp.where(draw.kept, losses, 0)
     weight, baseline = stop(draw.weight), stop(baseline)

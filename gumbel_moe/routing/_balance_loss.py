@@ -1,5 +1,7 @@
 """The auxiliary loss of the Switch Transformer."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -35,12 +37,15 @@ def load_balancing_loss(routing: Routing | ExpertChoiceRouting) -> Array:
 
     Reference: W. Fedus, B. Zoph, N. Shazeer, arXiv 2101.03961 (2021), equations 4 to 6, without the factor alpha.
     """
-    log_probs = routing.log_probs
-    present = routing.mask
+    number = (routing.experts_per_datapoint or 1) if isinstance(routing, Routing) else 1
+    return _loss(routing.log_probs, routing.mask, number)
+
+
+@partial(jax.jit, static_argnames="number")
+def _loss(log_probs: Array, present: Array, number: int) -> Array:
     k = log_probs.shape[1]
     n = jnp.maximum(jnp.sum(present), 1).astype(log_probs.dtype)
     scores = jax.lax.stop_gradient(log_probs)
-    number = (routing.experts_per_datapoint or 1) if isinstance(routing, Routing) else 1
     if number == 1:
         chosen = count(best_expert(scores), k, present)
     else:  # who takes no part has no score, and so no expert

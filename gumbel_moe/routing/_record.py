@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -84,6 +85,7 @@ def _taking_part(log_probs: Array) -> Array:
     return ~jnp.all(jnp.isneginf(log_probs), axis=-1)
 
 
+@jax.jit
 def count_all(routing: Routing, counted: Array) -> Array:
     """`(..., k)` int32: how many datapoints every expert has in `routing`, of its entries that count."""
     expert, k = routing.expert, routing.log_probs.shape[-1]

@@ -30,6 +30,7 @@ def few_programs(monkeypatch, extra=None):
     monkeypatch.setattr(gpu_timings, "programs", programs)
 
 
+@pytest.mark.slow
 def test_small_run(tmp_path, monkeypatch):
     """All checks but the one that is long to compile, and some programs. Weights are tested at the report's own
     false-fail rate, 1e-6 for each router; nothing else is left to chance.

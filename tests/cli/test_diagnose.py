@@ -67,6 +67,7 @@ def test_bias_is_found(uncorrected):
     assert "FAILED" in (uncorrected / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_gated_router_fails_and_says_why(tmp_path, capsys):
     assert run(tmp_path, "--router", "switch") == 1
     out = capsys.readouterr().out
@@ -113,6 +114,7 @@ def test_gated_routers_fail(router, tmp_path):
     assert run(tmp_path, "--router", router) == 1
 
 
+@pytest.mark.slow
 def test_same_seed_same_bits(skip, tmp_path):
     assert run(tmp_path, "--router", "skip", "--seed", "3") == 0
     assert (tmp_path / "report.json").read_bytes() == (skip / "report.json").read_bytes()

@@ -63,6 +63,7 @@ def test_false_fail_rate(name):
     assert low <= failures(name, RATE) <= high
 
 
+@pytest.mark.slow
 def test_a_tenfold_rate_would_be_noticed():
     """The same test, lied to about the rate: ten times as many failures are outside of the interval for 1%."""
     found = failures("independent", 10 * RATE)

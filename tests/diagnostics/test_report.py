@@ -136,6 +136,7 @@ for call in (report.plot, lambda: check_unbiased(estimate, jax.numpy.zeros(2), j
 """
 
 
+@pytest.mark.slow
 def test_without_the_extra():
     """Only pictures and progress bars miss it, in one line that says what to install."""
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=120, check=False)

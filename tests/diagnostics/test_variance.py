@@ -155,6 +155,7 @@ def test_many_coordinates():
     assert not [name for name in result.summary if "evaluation" in name]
 
 
+@pytest.mark.slow
 def test_estimators_without_spread_or_with_broken_draws(tmp_path):
     broken = {
         "fixed": lambda key: jnp.ones(3),

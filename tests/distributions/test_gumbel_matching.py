@@ -37,7 +37,7 @@ def test_frequencies_match_exact_tables(table):
 
 @pytest.mark.each_choice
 @pytest.mark.parametrize(("x64", "tolerance"), [(False, 1e-4), (True, 1e-10)], ids=["float32", "float64"])
-@pytest.mark.parametrize("capacity", [(2, 3, 3), (3, 3, 3), (8, 2, 1)])
+@pytest.mark.parametrize("capacity", [(2, 3, 3), (3, 3, 3), pytest.param((8, 2, 1), marks=pytest.mark.slow)])
 def test_conditionals_equal_brute_force(capacity, x64, tolerance):
     with jax.enable_x64(x64):
         logits = 2 * jax.random.normal(jax.random.key(0), (8, 3), float)

@@ -189,7 +189,7 @@ def test_independent_draws_of_one_layer_without_attention():
         mine = assignment_score_loss(routing, own.reshape(SHAPE), baseline, credit=0.0)
         return mine - score_function_loss(routing, own, baseline)
 
-    differences = jax.value_and_grad(both, (0, 1))(logits, losses, TABLES[0])
+    differences = jax.jit(jax.value_and_grad(both, (0, 1)))(logits, losses, TABLES[0])
     jax.tree.map(lambda leaf: np.testing.assert_allclose(leaf, 0, atol=1e-6), differences)
 
 
@@ -203,9 +203,9 @@ def test_tokens_that_take_no_part_count_nowhere():
         return assignment_score_loss(routing, losses, baseline, credit=1.0, mask=given)
 
     logits = jax.random.normal(jax.random.key(0), (N, K))
-    clean = jax.value_and_grad(loss)(logits, 0.0, None)
-    jax.tree.map(np.testing.assert_array_equal, clean, jax.value_and_grad(loss)(logits, jnp.nan, None))
-    jax.tree.map(np.testing.assert_array_equal, clean, jax.value_and_grad(loss)(logits, jnp.nan, mask))
+    clean = jax.jit(jax.value_and_grad(loss))(logits, 0.0, None)
+    jax.tree.map(np.testing.assert_array_equal, clean, jax.jit(jax.value_and_grad(loss))(logits, jnp.nan, None))
+    jax.tree.map(np.testing.assert_array_equal, clean, jax.jit(jax.value_and_grad(loss))(logits, jnp.nan, mask))
     np.testing.assert_allclose(clean[0], 7 / 3, rtol=1e-6)
 
 

@@ -39,7 +39,7 @@ def all_losses(params):
 
 
 def exact(params=PARAMS):
-    return jax.grad(lambda p: exact_loss(X @ p["router"], all_losses(p)))(params)
+    return jax.jit(jax.grad(lambda p: exact_loss(X @ p["router"], all_losses(p))))(params)
 
 
 def outputs_at(params, expert):
@@ -53,22 +53,21 @@ STUDENT = StudentExperts(lambda table, x: table, optax.sgd(0.4 * N))
 ROUTER = SkipRouter(3)
 
 
+UPDATES = {
+    "mean": jax.jit(lambda state, routing, outputs: MEAN.update(state, routing, losses_of(outputs))),
+    "critic": jax.jit(lambda state, routing, outputs: CRITIC.update(state, routing, losses_of(outputs), X)),
+    "student": jax.jit(lambda state, routing, outputs: STUDENT.update(state, routing, outputs, X)),
+}
+
+
 def with_state(name):
     """A state that has learned from a few other draws."""
     tables = {"critic": jnp.zeros((N, K)), "student": jnp.zeros((N, K, 1))}
     state = MEAN.init() if name == "mean" else {"critic": CRITIC, "student": STUDENT}[name].init(tables[name])
     for number in range(3):
         routing = ROUTER(jax.random.fold_in(KEY, number), X @ PARAMS["router"])
-        state = update(name, state, routing, outputs_at(PARAMS, routing.expert))
+        state = UPDATES[name](state, routing, outputs_at(PARAMS, routing.expert))
     return state
-
-
-def update(name, state, routing, outputs):
-    if name == "student":
-        return STUDENT.update(state, routing, outputs, X)
-    if name == "critic":
-        return CRITIC.update(state, routing, losses_of(outputs), X)
-    return MEAN.update(state, routing, losses_of(outputs))
 
 
 def estimate(name, state, router=ROUTER, update_first=False):
@@ -76,7 +75,7 @@ def estimate(name, state, router=ROUTER, update_first=False):
         routing = router(key, X @ params["router"])
         outputs = outputs_at(params, routing.expert)
         if update_first:
-            now = update(name, state, routing, outputs)
+            now = UPDATES[name](state, routing, outputs)
             baseline = STUDENT.baseline(now, X, losses_of) if name == "student" else CRITIC.baseline(now, X)
             return score_function_loss(routing, losses_of(outputs), baseline)
         if name == "student":

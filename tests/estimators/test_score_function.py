@@ -57,7 +57,7 @@ def largest_z(router, baseline=None, draws=20_000):
     """Largest z-score over value and gradient, against enumeration, and the limit for the false-fail rate."""
     params, loss = estimate(router, baseline)
     _, logits, all_losses = problem()
-    exact = jax.value_and_grad(lambda p: exact_loss(logits(p), all_losses(p)))(params)
+    exact = jax.jit(jax.value_and_grad(lambda p: exact_loss(logits(p), all_losses(p))))(params)
     drawn = jax.jit(jax.vmap(jax.value_and_grad(loss), (None, 0)))(params, jax.random.split(jax.random.key(1), draws))
     return randomness.largest_z(drawn, exact)
 
@@ -131,7 +131,7 @@ def test_exact_expectation_over_all_outcomes(baseline):
         each = jax.vmap(jax.value_and_grad(one, (0, 1)), (None, None, 0))(a, f, values)
         probs = jnp.exp(jax.jit(d.log_prob)(values))
         expected = jax.tree.map(lambda x: jnp.tensordot(probs, x, 1), each)
-        truth = jax.value_and_grad(exact_loss, (0, 1))(a, f)
+        truth = jax.jit(jax.value_and_grad(exact_loss, (0, 1)))(a, f)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-12), expected, truth)
 
 
@@ -157,8 +157,8 @@ def test_losses_of_skipped_datapoints_are_ignored():
         routing = SkipRouter(1)(jax.random.key(0), logits)
         return score_function_loss(routing, jnp.where(routing.kept, 1.0, poison))
 
-    clean = jax.value_and_grad(loss)(logits, 0.0)
-    poisoned = jax.value_and_grad(loss)(logits, jnp.nan)
+    clean = jax.jit(jax.value_and_grad(loss))(logits, 0.0)
+    poisoned = jax.jit(jax.value_and_grad(loss))(logits, jnp.nan)
     jax.tree.map(np.testing.assert_array_equal, clean, poisoned)
     assert jnp.isfinite(clean[0])
 
@@ -168,7 +168,7 @@ def test_baseline_is_a_constant():
         routing = IndependentRouter()(jax.random.key(0), jnp.zeros((4, 2)))
         return score_function_loss(routing, jnp.ones(4), b)
 
-    assert jax.grad(loss)(0.5) == 0
+    assert jax.jit(jax.grad(loss))(0.5) == 0
 
 
 def test_float64_and_forbidden_experts():
@@ -179,7 +179,7 @@ def test_float64_and_forbidden_experts():
             routing = GumbelMatchingRouter(3)(jax.random.key(0), a)
             return score_function_loss(routing, jnp.arange(6.0), jnp.ones((6, 2)))
 
-        value, gradient = jax.value_and_grad(loss)(logits)
+        value, gradient = jax.jit(jax.value_and_grad(loss))(logits)
         assert value.dtype == jnp.float64
         assert jnp.isfinite(gradient).all()
 
@@ -210,9 +210,9 @@ def test_no_datapoints():
     """Nothing is lost, and nothing depends on the logits."""
     logits, losses = jnp.zeros((0, 2)), jnp.zeros(0)
     routing = SkipRouter(2)(jax.random.key(0), logits)
-    value, gradient = jax.value_and_grad(lambda x: score_function_loss(routing, x))(losses)
+    value, gradient = jax.jit(jax.value_and_grad(lambda x: score_function_loss(routing, x)))(losses)
     assert (float(value), gradient.shape) == (0, (0,))
-    value, gradient = jax.value_and_grad(lambda a: exact_loss(a, logits))(logits)
+    value, gradient = jax.jit(jax.value_and_grad(lambda a: exact_loss(a, logits)))(logits)
     assert (float(value), gradient.shape) == (0, (0, 2))
-    value, gradient = jax.value_and_grad(lambda c: score_function_loss(routing, c * losses))(jnp.ones(()))
+    value, gradient = jax.jit(jax.value_and_grad(lambda c: score_function_loss(routing, c * losses)))(jnp.ones(()))
     assert (float(value), float(gradient)) == (0, 0)

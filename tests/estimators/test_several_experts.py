@@ -45,7 +45,8 @@ def enumerated(params):
     return exact_loss(logits(params), all_losses(params))
 
 
-EXACT = {**jax.grad(enumerated)(PARAMS), "value": enumerated(PARAMS)}
+VALUE, GRADIENT = jax.jit(jax.value_and_grad(enumerated))(PARAMS)
+EXACT = {**GRADIENT, "value": VALUE}
 
 
 def own_losses(params, routing):
@@ -115,7 +116,11 @@ def no_keeping(routing):
 
 @pytest.mark.parametrize(
     ("name", "wrong"),
-    [("independent-3", no_threshold), ("gumbel-matching", as_for_one), ("skip", no_keeping)],
+    [
+        ("independent-3", no_threshold),
+        ("gumbel-matching", as_for_one),
+        pytest.param("skip", no_keeping, marks=pytest.mark.slow),
+    ],
 )
 def test_wrong_weights_are_rejected(name, wrong):
     assert not passed(ROUTERS[name], weight=wrong)
@@ -141,7 +146,7 @@ def test_all_experts_are_exact(pairs, baseline):
             routing = SkipRouter(N, experts_per_datapoint=K)(KEY, a)
             return score_function_loss(routing, f, given, pairs=pairs)
 
-        found, exact = (jax.value_and_grad(function, (0, 1))(a, f) for function in (loss, exact_loss))
+        found, exact = (jax.jit(jax.value_and_grad(function, (0, 1)))(a, f) for function in (loss, exact_loss))
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-12), found, exact)
 
 
@@ -173,6 +178,7 @@ def test_pairs_by_their_definition():
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_more_experts_have_less_noise():
     keys = jax.random.split(KEY, 2000)
 
@@ -201,7 +207,9 @@ def test_mixture_of_outputs_is_unbiased():
         def one(key):
             return jax.grad(lambda params: reduce(mixed(params, router(key, logits(params)))))(PARAMS)
 
-        return check_unbiased(jax.jit(one), jax.grad(lambda params: reduce(dense(params)))(PARAMS), KEY, **DRAWS).passed
+        return check_unbiased(
+            jax.jit(one), jax.jit(jax.grad(lambda params: reduce(dense(params))))(PARAMS), KEY, **DRAWS
+        ).passed
 
     assert checked(lambda output: jnp.mean(output * Y))
     assert not checked(lambda output: jnp.mean((output - Y) ** 2))
@@ -310,6 +318,6 @@ def test_regions_are_unbiased(kind, m):
         losses = jax.vmap(lambda output: model.losses(output, y), 1, 1)(outputs)
         return score_function_loss(routing, losses, jnp.float32(2.0))
 
-    exact = jax.grad(lambda model: exact_loss(model.logits(x), model.all_losses(x, y)))(model)
+    exact = jax.jit(jax.grad(lambda model: exact_loss(model.logits(x), model.all_losses(x, y))))(model)
     estimate = jax.jit(lambda key: jax.tree.leaves(jax.grad(loss)(model, key)))
     assert check_unbiased(estimate, jax.tree.leaves(exact), KEY, **DRAWS).passed

@@ -34,7 +34,7 @@ def regions(steps):
     def step(carry, number):
         model, state = carry
         x, y = TEACHER.sample(jax.random.fold_in(KEY, number), 256)
-        gradient = jax.grad(lambda m: exact_loss(m.logits(x), m.all_losses(x, y)))(model)
+        gradient = jax.jit(jax.grad(lambda m: exact_loss(m.logits(x), m.all_losses(x, y))))(model)
         updates, state = optimiser.update(gradient, state)
         return (eqx.apply_updates(model, updates), state), None
 
@@ -57,7 +57,7 @@ MODELS = {"initial": lambda: regions(0), "trained": lambda: regions(4000), "shar
 @pytest.fixture(scope="module", params=MODELS)
 def problem(request):
     model = MODELS[request.param]()
-    exact = jax.grad(lambda m: exact_loss(m.logits(X), m.all_losses(X, Y)))(model)
+    exact = jax.jit(jax.grad(lambda m: exact_loss(m.logits(X), m.all_losses(X, Y))))(model)
     if request.param != "initial":
         demand = jnp.sum(jax.nn.softmax(model.logits(X)), axis=0)
         assert demand.max() > 1.5 * PLACES

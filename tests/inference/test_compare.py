@@ -35,7 +35,7 @@ def quick_compiler():
 @pytest.fixture(
     scope="module",
     params=[
-        ("exact", "independent", "gumbel_matching", "switch", "expert_choice"),
+        ("exact", "independent", "gumbel_matching", "switch"),
         pytest.param(tuple(ROUTER_METHODS), marks=pytest.mark.slow),
     ],
     ids=["one of a kind", "all"],
@@ -121,6 +121,7 @@ def test_every_estimator_on_regions(tmp_path):
     assert [row["router"] for row in results["rows"]] == list(ESTIMATOR_METHODS)
 
 
+@pytest.mark.slow
 def test_a_student_on_regions_beside_the_exact_gradient(tmp_path):
     code, results = run(tmp_path, "--data", "regions", "--routers", "exact,skip-student")
     assert code == 0
@@ -213,6 +214,7 @@ def test_folder_that_cannot_be_made(tmp_path, capsys):
     assert "argument --out: cannot create the folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_runs_as_a_module():
     command = [sys.executable, "-m", "inference.compare", "--routers", "nobody"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

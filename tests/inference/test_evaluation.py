@@ -35,8 +35,7 @@ def in_chunks(task):
     ("data", "name"),
     [
         *(("toy", name) for name in ROUTERS),
-        ("digits", "skip"),
-        pytest.param("digits", "loss_free", marks=pytest.mark.slow),
+        *(pytest.param("digits", name, marks=pytest.mark.slow) for name in ("skip", "loss_free")),
     ],
 )
 def test_chunks_give_the_same_means(data, name):
@@ -145,9 +144,8 @@ def two_layers():
     )
 
 
-@pytest.mark.parametrize(
-    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("switch", "expert_choice")), "loss_free"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["switch", "expert_choice", "loss_free"])
 def test_two_routed_layers_with_an_optimiser_and_metrics_of_their_own(name):
     task, method = two_layers(), METHODS[name]
     outcome = Outcome(task.name, name, method.kind)

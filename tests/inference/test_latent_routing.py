@@ -40,6 +40,7 @@ def done(tmp_path_factory):
     return folder, results
 
 
+@pytest.mark.slow
 def test_rows(done):
     _, results = done
     rows = {row["estimator"]: row for row in results["rows"]}
@@ -58,6 +59,7 @@ def test_rows(done):
         assert low <= row["test_median"] <= high
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("done")
 def test_two_threads_never_trace_models_at_once():
     """One compiles the next estimator while the other draws from the last."""
@@ -65,6 +67,7 @@ def test_two_threads_never_trace_models_at_once():
     assert all(ALONE)
 
 
+@pytest.mark.slow
 def test_files(done):
     folder, _ = done
     for name in ("fit", "curves", "load"):
@@ -76,6 +79,7 @@ def test_files(done):
         assert fit["load"].shape == (2, 8)
 
 
+@pytest.mark.slow
 def test_resume_keeps_what_has_finished(done, monkeypatch, capsys):
     folder, results = done
 
@@ -89,6 +93,7 @@ def test_resume_keeps_what_has_finished(done, monkeypatch, capsys):
     assert "skip_1.00" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_resume_refuses_other_settings(done, capsys):
     folder, _ = done
     with pytest.raises(SystemExit):
@@ -96,6 +101,7 @@ def test_resume_refuses_other_settings(done, capsys):
     assert f"the run in {folder} has --seed 0, not 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_interruption_keeps_what_has_finished(tmp_path, monkeypatch, done):
     finished, _ = done
     fits = iter([latent_routing.Fit.read(finished / "latent_routing_fits" / "skip_1.00.npz")])

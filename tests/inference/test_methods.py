@@ -35,6 +35,7 @@ NAMES = [
     "quantile_balancing",
     "exact",
 ]
+QUICK = ("skip", "gumbel_matching_floored_student", "skip_two_draws", "switch", "expert_choice", "loss_free", "exact")
 KEY = jax.random.key(2)
 N, CAPACITY = 8, 4
 X = jnp.linspace(0.05, 0.95, N)[:, None]
@@ -75,11 +76,13 @@ def test_two_of_two_experts_leave_nothing_to_chance(model):
     """Methods that draw have the enumerated loss; Switch predicts the mixture of both outputs."""
     for name in ("skip", "gumbel_matching", "skip_student"):
         method = METHODS[name].with_experts(2)
-        value, step = method.loss(KEY, model, X, Y, method.init_state(model), N)
+        loss = jax.jit(lambda model, method=method: method.loss(KEY, model, X, Y, method.init_state(model), N))
+        value, step = loss(model)
         np.testing.assert_allclose(value, exact_loss(model.logits(X), model.all_losses(X, Y)), rtol=1e-5)
         assert step.traffic.load.tolist() == [N, N]
     _, p, outputs = parts(model)
-    own = METHODS["switch"].with_experts(2).predict(model, X, Y, None, N).outputs
+    switch = METHODS["switch"].with_experts(2)
+    own = jax.jit(lambda model: switch.predict(model, X, Y, None, N).outputs)(model)
     np.testing.assert_allclose(own[:, 0], (p * outputs).sum(axis=1), rtol=1e-5)
     assert METHODS["exact"].with_experts(2) is METHODS["exact"]
 
@@ -92,7 +95,9 @@ def test_registry():
         router("nobody")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NAMES]
+)
 def test_step_is_finite_and_counts_everyone(name, model):
     method = METHODS[name]
     before = method.init_state(model)

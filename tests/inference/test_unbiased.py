@@ -33,11 +33,11 @@ def z_scores(name: str) -> np.ndarray:
     state = method.init_state(MODEL) if name.endswith(("_student", "_two_draws")) else BASELINE
 
     def one(key):
-        value, gradient = jax.value_and_grad(lambda m: method.loss(key, m, X, Y, state, 3)[0])(MODEL)
+        value, gradient = jax.jit(jax.value_and_grad(lambda m: method.loss(key, m, X, Y, state, 3)[0]))(MODEL)
         return jnp.concatenate([value[None], *jax.tree.leaves(gradient)])
 
     estimates = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), DRAWS)), np.float64)
-    value, gradient = jax.value_and_grad(lambda m: exact_loss(m.logits(X), m.all_losses(X, Y)))(MODEL)
+    value, gradient = jax.jit(jax.value_and_grad(lambda m: exact_loss(m.logits(X), m.all_losses(X, Y))))(MODEL)
     exact = np.concatenate([np.asarray(value)[None], *map(np.asarray, jax.tree.leaves(gradient))])
     assert estimates.shape == (DRAWS, CHECKS)
     return (estimates.mean(axis=0) - exact) / (estimates.std(axis=0, ddof=1) / np.sqrt(DRAWS))

@@ -8,17 +8,20 @@ import pytest
 from gumbel_moe.matching import _compiled, _solve
 
 HERE = Path(__file__).parent
+SEARCHED = {f"test_{name}.py" for name in ("optimum", "properties", "extreme", "masks", "bad_input", "several")}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The search in float64 is slow: float32 rejects what is wrong with it, and the compiled solver what is wrong with
-    a width.
+    """The search takes seconds to compile for each shape. By default it solves small problems in float32 for what it is
+    tested for alone; the compiled solver rejects what is wrong with a width or a transformation.
     """
     for item in items:
         values = getattr(item, "callspec", None) and item.callspec.params
-        if item.path.is_relative_to(HERE) and values and values.get("solver") == "search" and values.get("x64"):
-            item.add_marker(pytest.mark.slow)
+        if item.path.is_relative_to(HERE) and values and values.get("solver") == "search":
+            quick = item.path.name in SEARCHED or item.originalname == "test_jit_and_vmap_agree"
+            if not quick or values.get("x64") or "large" in item.name:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", params=["compiled", "search"])

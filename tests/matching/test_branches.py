@@ -52,6 +52,7 @@ def watch(monkeypatch):
     return Watch(monkeypatch)
 
 
+@pytest.mark.slow
 def test_every_way_is_taken_and_leads_to_the_optimum(watch):
     cores, ties = set(), set()
     for (n, k, kind), family, seed in ALL:

@@ -109,6 +109,7 @@ def test_scores_as_far_apart_as_float32_allows():
 
 
 @needs_it
+@pytest.mark.parametrize("x64", [False, pytest.param(True, marks=pytest.mark.slow)], indirect=True)
 def test_both_solvers_agree(x64):
     n, k = 300, 7
     capacity = {kind: jnp.asarray(large_problems.capacities(kind, n, k), jnp.int32) for kind in large_problems.KINDS}

@@ -50,7 +50,7 @@ def test_log_prob_has_the_gradient_of_softmax_and_weight_none(name):
         # A gradient of the weights, were there any, would show in the sum.
         return (routing.log_prob + 100 * routing.weight).sum()
 
-    gradient = jax.grad(total)(logits)
+    gradient = jax.jit(jax.grad(total))(logits)
     np.testing.assert_allclose(gradient, np.eye(3)[routing.expert] - routers.softmax(logits), atol=1e-6)
 
 
@@ -67,7 +67,7 @@ def gate_gradient(name, logits, expert):
 @pytest.mark.parametrize("name", routers.TOP_ONE)
 def test_gate_gradient(name):
     router, logits = routers.ALL[name], routers.logits()
-    gradient = jax.grad(lambda a: router(KEY, a).gate.sum())(logits)
+    gradient = jax.jit(jax.grad(lambda a: router(KEY, a).gate.sum()))(logits)
     np.testing.assert_allclose(gradient, gate_gradient(name, logits, router(KEY, logits).expert), atol=1e-6)
 
 
@@ -105,7 +105,7 @@ def test_forbidden_experts(name):
         own = routing.log_prob.sum() if isinstance(routing, Routing) else 0.0
         return own + (routing.gate**2).sum() + (jnp.exp(routing.log_probs) ** 2).sum()
 
-    gradient = jax.grad(total)(logits)
+    gradient = jax.jit(jax.grad(total))(logits)
     assert jnp.isfinite(gradient).all()
     assert (gradient[jnp.isneginf(logits)] == 0).all()
 
@@ -113,7 +113,7 @@ def test_forbidden_experts(name):
 @every
 def test_extreme_logits_stay_finite(name):
     logits = routers.logits(scale=1e4)
-    routing, gradient = jax.value_and_grad(lambda a: routers.ALL[name](KEY, a).gate.sum())(logits)
+    routing, gradient = jax.jit(jax.value_and_grad(lambda a: routers.ALL[name](KEY, a).gate.sum()))(logits)
     assert jnp.isfinite(routing)
     assert jnp.isfinite(gradient).all()
 

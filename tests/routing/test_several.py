@@ -71,7 +71,7 @@ def test_transformations(name):
         constant = routing.weight if routing.pair_weight is None else routing.weight + routing.pair_weight.sum(axis=1)
         return jnp.sum(routing.log_prob + 100 * constant)
 
-    gradient = jax.grad(total)(batch[0])
+    gradient = jax.jit(jax.grad(total))(batch[0])
     hit = (np.asarray(single[0].expert)[..., None] == np.arange(K)).sum(axis=1)
     np.testing.assert_allclose(gradient, hit - M * routers.softmax(batch[0]), atol=1e-5)
 
@@ -109,7 +109,7 @@ def test_choices_equal_a_loop(kind, options):
 def test_gates_have_the_gradient_of_a_softmax_over_those_chosen():
     logits = several.logits()
     routing = SwitchRouter(N, experts_per_datapoint=M)(KEY, logits)
-    first = jax.grad(lambda a: SwitchRouter(N, experts_per_datapoint=M)(KEY, a).gate[:, 0].sum())(logits)
+    first = jax.jit(jax.grad(lambda a: SwitchRouter(N, experts_per_datapoint=M)(KEY, a).gate[:, 0].sum()))(logits)
     signs = np.zeros((N, K))
     np.put_along_axis(signs, np.asarray(routing.expert), np.array([[1.0, -1.0]]), 1)
     np.testing.assert_allclose(first, signs * np.prod(routing.gate, axis=1, keepdims=True), atol=1e-6)
@@ -180,7 +180,7 @@ def test_forbidden_experts_leave_places_empty(name):
         assert jnp.isfinite(field).all()
     there = ~nobody
     assert np.isfinite(np.take_along_axis(np.asarray(logits), np.clip(routing.expert, 0, K - 1), 1))[there].all()
-    gradient = jax.grad(lambda a: jnp.sum(router(KEY, a).gate ** 2 + router(KEY, a).log_prob))(logits)
+    gradient = jax.jit(jax.grad(lambda a: jnp.sum(router(KEY, a).gate ** 2 + router(KEY, a).log_prob)))(logits)
     assert jnp.isfinite(gradient).all()
 
 

@@ -37,7 +37,7 @@ def test_load_balancing_loss(router):
     logits = routers.logits()
     p = routers.softmax(logits)
     fraction = np.bincount(p.argmax(axis=1), minlength=3) / 8
-    loss, gradient = jax.value_and_grad(lambda a: load_balancing_loss(router(routers.KEY, a)))(logits)
+    loss, gradient = jax.jit(jax.value_and_grad(lambda a: load_balancing_loss(router(routers.KEY, a))))(logits)
     np.testing.assert_allclose(loss, 3 * (fraction * p.mean(axis=0)).sum(), rtol=1e-5)
     # d p[i, j] / d a[i, l] = p[i, j] (1(j = l) - p[i, l]), with the fractions held constant.
     by_hand = 3 * p * (fraction - (p @ fraction)[:, None]) / 8

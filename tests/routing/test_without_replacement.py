@@ -68,7 +68,7 @@ def estimate(num_draws, capacity, baseline=1.5, weight=lambda routings: routings
     return jax.jit(lambda key: jax.grad(loss)(LOGITS, key))
 
 
-EXACT = jax.grad(exact_loss)(LOGITS, LOSSES)
+EXACT = jax.jit(jax.grad(exact_loss))(LOGITS, LOSSES)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_fewer_experts_than_draws():
     assert routing.kept.sum(axis=0).tolist() == [2, 1, 3]
     mean = jnp.zeros((3, 4)).at[jnp.arange(3), routing.expert].add(routing.weight / 3)
     np.testing.assert_allclose(mean[:2], jax.nn.softmax(logits)[:2], rtol=1e-6)
-    gradient = jax.grad(lambda a: draw_without_replacement(KEY, a, 3).log_prob.sum(where=routing.kept))(logits)
+    gradient = jax.jit(jax.grad(lambda a: draw_without_replacement(KEY, a, 3).log_prob.sum(where=routing.kept)))(logits)
     assert jnp.isfinite(gradient).all()
 
 

@@ -54,7 +54,7 @@ def gradients(elbo, params, args, draws, seed=2):
     """`draws` gradients, as one matrix `(draws, parameters)`."""
 
     def one(key):
-        gradient = jax.grad(lambda p: elbo.loss(key, p, model, guide, *args))(params)
+        gradient = jax.jit(jax.grad(lambda p: elbo.loss(key, p, model, guide, *args)))(params)
         return jnp.concatenate([gradient["lines"].ravel(), gradient["logits"].ravel()])
 
     return jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=100))(jax.random.split(jax.random.key(seed), draws))

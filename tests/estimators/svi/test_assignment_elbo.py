@@ -32,7 +32,7 @@ def largest_z(elbo, truth_seed=None):
     """Largest z-score of the mean gradient against enumeration, and the limit for the false-fail rate."""
     x, y = mixture.data(N, K)
     params = mixture.parameters(N, K)
-    truth = jax.grad(mixture.enumerated_loss)(params, x, y, K)
+    truth = jax.jit(jax.grad(mixture.enumerated_loss))(params, x, y, K)
     exact = np.concatenate([truth["lines"].ravel(), truth["logits"].ravel()])
     return randomness.largest_z(mixture.gradients(elbo, params, (x, y, K), DRAWS), exact, rounding=1e-6)
 
@@ -170,7 +170,7 @@ def test_plates_scales_and_inner_plates(dim):
     elbo = AssignmentELBO({"z": IndependentRouter()}, num_particles=2)  # as many as experts: exact
     loss = jax.jit(jax.value_and_grad(lambda p: elbo.loss(jax.random.key(0), p, model, guide)))
     value, gradient = loss({"logits": logits})
-    truth, slope = jax.value_and_grad(enumerated)({"logits": logits})
+    truth, slope = jax.jit(jax.value_and_grad(enumerated))({"logits": logits})
     np.testing.assert_allclose(value, truth, rtol=1e-5)
     np.testing.assert_allclose(gradient["logits"], slope["logits"], rtol=1e-4, atol=1e-5)
 
@@ -197,7 +197,7 @@ def subsampled_z(elbo, draws=20_000):
     gradient = jax.grad(lambda params, key: elbo.loss(key, params, model, guide))
     keys = jax.random.split(jax.random.key(0), draws)
     drawn = jax.jit(lambda keys: jax.lax.map(partial(gradient, params), keys, batch_size=2000))(keys)["logits"]
-    return randomness.largest_z(drawn, jax.grad(enumerated)(params)["logits"])
+    return randomness.largest_z(drawn, jax.jit(jax.grad(enumerated))(params)["logits"])
 
 
 @pytest.mark.slow
