@@ -220,6 +220,7 @@ def test_balance_loss_counts_the_best_experts():
     np.testing.assert_allclose(load_balancing_loss(several.ALL["switch"](KEY, balanced)), 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_biases_aim_at_as_many_pairs_as_there_are():
     logits = routers.logits(64, K)
     loss_free = LossFreeRouter((2, 1, 1, 4), rate=0.25, experts_per_datapoint=M)

@@ -88,6 +88,7 @@ def test_more_experts_than_a_set_may_have():
     np.testing.assert_array_equal(routing.pair_weight, jax.vmap(of_two)(routing.weight))
 
 
+@pytest.mark.slow
 def test_in_float64_and_with_forbidden_experts():
     with jax.enable_x64(True):
         logits = several.logits(seed=1).at[0, 0].set(-jnp.inf).at[3, 2].set(-jnp.inf)

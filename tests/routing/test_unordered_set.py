@@ -95,7 +95,9 @@ def test_gradient_in_the_mean_over_all_sets(m, baseline):
             np.testing.assert_allclose(chance @ np.asarray(found), exact, atol=1e-12)
 
 
-@pytest.mark.parametrize("scale", [30.0, 300.0, 1e4, 1e38])
+@pytest.mark.parametrize(
+    "scale", [30.0, *(pytest.param(scale, marks=pytest.mark.slow) for scale in (300.0, 1e4)), 1e38]
+)
 def test_sharp_logits(scale):
     """Finite, bounded, and of sum 1; one set of draws, of eight experts among ten."""
     logits = jnp.clip(scale * routers.logits(16, 10), -3e38, 3e38)

@@ -49,6 +49,7 @@ def test_unbiased(router):
     check(router, routers.logits())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("router", [SkipRouter(2), GumbelMatchingRouter((3, 2, 3))], ids=str)
 def test_unbiased_in_float64(router):
     with jax.enable_x64(True):
