@@ -1,9 +1,9 @@
-"""How long the first call takes before it computes: tracing, lowering and compiling the library's programs.
+"""What the first call costs before it computes: tracing, lowering and compiling the library's programs.
 
-    python -m benchmarks.compile_times [--size 1024x16] [--out benchmarks/results/compile_times.json]
+    python -m benchmarks.compile_times [--size 256x8] [--out benchmarks/results/compile_times.json]
 
-Each program is compiled anew, without JAX's cache on the disk, once with the compiled solver and once without; each way
-has a process of its own.
+Seconds of processor time, which other programs on the machine hardly change. Each program is compiled anew, without JAX's
+cache on the disk, once with the compiled solver and once without; each way has a process of its own.
 """
 
 import argparse
@@ -59,16 +59,16 @@ def measure(n: int, k: int) -> dict[str, float]:
     seconds = {}
     for name, program in programs(n, k).items():
         jax.clear_caches()
-        begin = time.perf_counter()
+        begin = time.process_time()
         jax.jit(program).lower(key, logits).compile()
-        seconds[name] = time.perf_counter() - begin
+        seconds[name] = time.process_time() - begin
     return seconds
 
 
 def main() -> None:
     """Both ways, as a table and as JSON."""
     parser = argparse.ArgumentParser(description="Compile times.")
-    parser.add_argument("--size", default="1024x16", help="n x k")
+    parser.add_argument("--size", default="256x8", help="n x k")
     parser.add_argument("--out", default="benchmarks/results/compile_times.json")
     parser.add_argument("--alone", action="store_true", help="this process's way alone, printed as JSON")
     args = parser.parse_args()
