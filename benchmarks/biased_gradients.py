@@ -62,8 +62,8 @@ def parts(report: UnbiasedReport) -> dict[str, dict[str, float | None]]:
     table: pd.DataFrame = report.summary
     found = {}
     for part in ("router", "experts"):
-        rows = table[table.index.str.startswith(part)]
-        mean, exact, error = (rows[name].to_numpy() for name in ("mean", "exact", "se"))
+        own = table.index.str.startswith(part)
+        mean, exact, error = (table[name].to_numpy()[own] for name in ("mean", "exact", "se"))
         length = float(np.linalg.norm(exact))
         squared = float(np.sum((mean - exact) ** 2) - np.sum(error**2))
         product = float(np.linalg.norm(mean)) * length

@@ -2,8 +2,8 @@
 
     python -m benchmarks.compile_times [--size 256x8] [--out benchmarks/results/compile_times.json]
 
-Seconds of processor time, which other programs on the machine hardly change. Each program is compiled anew, without JAX's
-cache on the disk, once with the compiled solver and once without; each way has a process of its own.
+Seconds of processor time, which other programs on the machine hardly change. Each program is compiled anew, without
+JAX's cache on the disk, once with the compiled solver and once without; each way has a process of its own.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def programs(n: int, k: int) -> dict[str, Callable[[Array, Array], object]]:
     routed = [name for name, entry in ROUTERS.items() if entry.kind != "uncorrected" and not entry.stateful]
     return {
         "a matching": lambda key, logits: solve_matching(logits, n // k),
-        **{f"{name}: a routing": lambda key, logits, r=make_router(name, n // k): r(key, logits) for name in routed},
+        **{f"{name}: a routing": make_router(name, n // k) for name in routed},
         **{f"{name}: value and gradient": gradient(name) for name in weighted},
         "a draw of Gumbel-Matching and its log-probability": log_prob,
     }
