@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import Files
 
 from tests.cli.browser import BROWSER, shown
 
@@ -78,6 +80,14 @@ ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 PROBE = """<script>addEventListener("load", () => setTimeout(() => {
   for (const entry of performance.getEntriesByType("resource")) console.log(`asked for <${entry.name}>`)
 }, 2000))</script></body>"""
+
+
+def test_another_mathjax_than_the_one_looked_at_is_refused(tmp_path, monkeypatch):
+    config = load_config(str(ROOT / "mkdocs.yml"))
+    (hook,) = config.hooks.values()
+    monkeypatch.setattr(hook, "_SHA256", "0" * 64)
+    with pytest.raises(PluginError, match=r"tex-svg\.js of django-static-mathjax has the SHA-256 2af9"):
+        hook.on_files(Files([]), config)
 
 
 class Served:
