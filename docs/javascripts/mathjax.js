@@ -1,4 +1,4 @@
-// Formulas arrive from the Markdown extension as \( \) and \[ \] inside elements of class "arithmatex".
+// Formulas arrive from the Markdown extension as \( \) and \[ \] inside elements of class "arithmatex", and become SVG.
 window.MathJax = {
   tex: {
     inlineMath: [["\\(", "\\)"]],

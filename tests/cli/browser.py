@@ -12,10 +12,15 @@ PROBE = """<script>addEventListener("load", () => {
 BROKEN = '<img alt="broken" src="data:image/png;base64,AAAA"><script>nowhere()</script>'
 
 
-def console(page, folder):
-    """What the browser says while it shows the page."""
+def shown(address, folder, *options):
+    """The page as the browser has it in the end, and what it says meanwhile on the console."""
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    command += ["--virtual-time-budget=5000", "--enable-logging=stderr", "--dump-dom", page.as_uri()]
+    command += ["--virtual-time-budget=5000", "--enable-logging=stderr", "--dump-dom", *options, address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "</html>" in done.stdout
-    return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def console(page, folder):
+    """What the browser says while it shows the page."""
+    return shown(page.as_uri(), folder)[1]
