@@ -40,18 +40,12 @@ _MAPS = Path("/proc/self/maps")
 _MANY_MAPS = 25_000
 
 
-# Pages whose programs take long to compile.
-_SLOW_PAGES = ("docs/tutorial-record-linkage.md",)
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The README's examples use every room a little: they are smoke tests. Some pages are slow ones."""
-    readme, slow = Path(config.rootpath, "README.md"), [Path(config.rootpath, page) for page in _SLOW_PAGES]
+    """The README's examples use every room a little: they are smoke tests."""
+    readme = Path(config.rootpath, "README.md")
     for item in items:
         if item.path == readme:
             item.add_marker("smoke")
-        elif item.path in slow:
-            item.add_marker("slow")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -32,7 +32,7 @@ def largest_z(elbo, truth_seed=None):
     """Largest z-score of the mean gradient against enumeration, and the limit for the false-fail rate."""
     x, y = mixture.data(N, K)
     params = mixture.parameters(N, K)
-    truth = jax.jit(jax.grad(mixture.enumerated_loss))(params, x, y, K)
+    truth = jax.jit(jax.grad(mixture.enumerated_loss), static_argnums=3)(params, x, y, K)
     exact = np.concatenate([truth["lines"].ravel(), truth["logits"].ravel()])
     return randomness.largest_z(mixture.gradients(elbo, params, (x, y, K), DRAWS), exact, rounding=1e-6)
 
