@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -142,17 +143,22 @@ def _routing_seconds(settings: Settings, mesh: Mesh | None, state: TrainState) -
     """What the matchings of a step take a device by themselves, on logits of the size and spread that the first layer's
     have.
     """
-    method = METHODS[settings.router]
-    if not method.keeps_prices:
+    if not METHODS[settings.router].keeps_prices:
         return None
-    router = make_router(settings.router, capacity_of(settings))
+    route = _route(settings)
     network: Any = jax.tree.map(lambda leaf: np.asarray(leaf)[0], state.model.blocks.experts.router_network)
     seen = jax.random.normal(jax.random.key(0), (settings.tokens_of_group, settings.width))
     logits = jax.vmap(network)(seen)
-    route = jax.jit(lambda key: router(key, logits).expert)
-    jax.block_until_ready(route(jax.random.key(0)))
+    jax.block_until_ready(route(jax.random.key(0), logits))
     began = time.perf_counter()
     groups = max(1, settings.groups // (1 if mesh is None else mesh.size))
     for number in range(settings.layers * groups):
-        jax.block_until_ready(route(jax.random.key(number)))
+        jax.block_until_ready(route(jax.random.key(number), logits))
     return time.perf_counter() - began
+
+
+@cache
+def _route(settings: Settings) -> Any:
+    """Compiled once, not for every evaluation."""
+    router = make_router(settings.router, capacity_of(settings))
+    return jax.jit(lambda key, logits: router(key, logits).expert)
