@@ -11,20 +11,33 @@ import argparse
 import re
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jax import Array
+from jax.sharding import NamedSharding
 from tqdm import tqdm
 
 from benchmarks._machine import machine
 from gumbel_moe._whole_file import write_json
 from gumbel_moe.matching import solve_matching
-from inference.language._devices import begin, compiled_step, everywhere, mesh_for
-from inference.language._settings import Settings
+from gumbel_moe.routing import SwitchRouter, capacity_for
+from models.transformer import (
+    AXES,
+    EVERYWHERE,
+    SEQUENCES,
+    Groups,
+    LanguageModel,
+    Sizes,
+    make_mesh,
+    model_specs,
+    on_mesh,
+)
 
 VIRTUAL = 8  # devices
 COLLECTIVES = "all-to-all", "all-gather", "reduce-scatter", "all-reduce", "collective-permute"
@@ -90,21 +103,40 @@ def held(tree: Any) -> int:
     )
 
 
-def count(settings: Settings, sizes: tuple[int, int]) -> dict[str, Any]:
-    """Of a step on a mesh."""
-    mesh = mesh_for(settings, sizes)
-    state = begin(settings, mesh)
-    program = compiled_step(settings, mesh, state, everywhere(mesh, np.zeros(4096, np.uint8)))
+def count(sizes: Sizes, devices: tuple[int, int], batch: int, context: int, groups: int | None) -> dict[str, Any]:
+    """Of a step on a mesh: the losses' mean, its gradient, and Adam."""
+    mesh, optimiser = make_mesh(*devices), optax.adam(1e-3)
+    router = SwitchRouter(capacity_for(batch * context // (groups or 1), sizes.experts))
+
+    def first() -> tuple[LanguageModel, Any]:
+        model = LanguageModel(jax.random.key(0), sizes)
+        return model, optimiser.init(eqx.filter(model, eqx.is_array))
+
+    def loss(model: LanguageModel, windows: Array, key: Array) -> Array:
+        logits, _ = model(key, windows[:, :-1], router, groups=Groups(groups).on(mesh))
+        return jax.lax.pmean(jnp.mean(model.losses(logits, windows[:, 1:])), AXES)
+
+    def step(state: tuple[LanguageModel, Any], windows: Array, key: Array) -> Any:
+        model, inner = state
+        value, gradient = jax.value_and_grad(on_mesh(mesh, loss, EVERYWHERE))(model, windows, key)
+        updates, inner = optimiser.update(gradient, inner)
+        return (eqx.apply_updates(model, updates), inner), value
+
+    where = jax.tree.map(lambda spec: NamedSharding(mesh, spec), model_specs(jax.eval_shape(first)))
+    state = jax.jit(first, out_shardings=where)()
+    windows = jax.device_put(np.zeros((batch, context + 1), np.int32), NamedSharding(mesh, SEQUENCES))
+    everywhere = NamedSharding(mesh, EVERYWHERE)
+    compiled = jax.jit(step, out_shardings=(where, everywhere))
+    program = compiled.lower(state, windows, jax.device_put(jax.random.key(1), everywhere)).compile()
     memory = program.memory_analysis()
     return {
-        "data": sizes[0],
-        "expert": sizes[1],
-        "batch": settings.batch,
-        "groups": settings.groups,
-        "router": settings.router,
-        "exchanged": exchanged(program.as_text()),
-        "parameter_bytes": held(state.model),
-        "optimiser_bytes": held(state.optimiser),
+        "data": devices[0],
+        "expert": devices[1],
+        "batch": batch,
+        "groups": groups or 1,
+        "exchanged": exchanged(program.as_text() or ""),
+        "parameter_bytes": held(state[0]),
+        "optimiser_bytes": held(state[1]),
         "bytes_on_the_way": -1 if memory is None else int(memory.temp_size_in_bytes),
     }
 
@@ -124,41 +156,37 @@ def matching_seconds(n: int, k: int, repeats: int = 7) -> float:
 def main() -> None:
     """Count, print, and write if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("width", 160), ("layers", 4), ("experts", 8), ("expert_width", 480), ("batch", 16)):
+    defaults = {"width": 160, "layers": 4, "experts": 8, "expert_width": 480, "batch": 16, "context": 128}
+    for name, default in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
-    parser.add_argument("--router", default="skip")
     parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args()
-    given = {name: getattr(args, name) for name in ("width", "layers", "experts", "expert_width", "router")}
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", VIRTUAL)
-    settings = replace(Settings(), **given, heads=args.width // 32)
+    sizes = Sizes(args.layers, args.width, args.width // 32, args.experts, args.expert_width)
     # The batch stays; it grows with the devices; it stays and is routed together.
-    plans = [(sizes, args.batch, VIRTUAL) for sizes in MESHES]
+    plans = [(devices, args.batch, VIRTUAL) for devices in MESHES]
     plans += [((1, number), args.batch * number // VIRTUAL, number) for number in (2, 4)]
-    plans += [((2, 4), args.batch, 1)]
+    plans += [((2, 4), args.batch, None)]
     rows = []
-    print(
-        "| data x expert | batch | groups | all-to-all a layer | gathered or summed a layer | gradients, once | held |"
-    )
-    print("|---|---:|---:|---:|---:|---:|---:|")
-    for sizes, batch, groups in tqdm(plans, disable=None):
-        row = count(replace(settings, batch=batch, groups=groups), sizes)
+    print("| data x expert | sequences | groups | all-to-all, a layer | other, a layer | once | state | on the way |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    for devices, batch, groups in tqdm(plans, disable=None):
+        row = count(sizes, devices, batch, args.context, groups)
         rows.append(row)
-        layers, once = row["exchanged"]["layers"], row["exchanged"]["once"]
-        moved = {name: total for name, total in layers.items() if name.endswith("bytes")}
-        swapped = moved.pop("all-to-all bytes", 0) / args.layers
-        rest, whole = sum(moved.values()) / args.layers, sum(x for name, x in once.items() if name.endswith("bytes"))
-        state = row["parameter_bytes"] + row["optimiser_bytes"]
-        figures = [swapped, rest, whole, state + row["bytes_on_the_way"]]
-        cells = " | ".join(f"{figure / 1e6:.2f} MB" for figure in figures)
-        print(f"| {sizes[0]} x {sizes[1]} | {batch} | {groups} | {cells} |", flush=True)
+        layers, once = ({name: x for name, x in part.items() if "bytes" in name} for part in row["exchanged"].values())
+        swapped = layers.pop("all-to-all bytes", 0) / args.layers
+        figures = [swapped, sum(layers.values()) / args.layers, sum(once.values())]
+        figures += [row["parameter_bytes"] + row["optimiser_bytes"], row["bytes_on_the_way"]]
+        cells = " | ".join(f"{figure / 1e6:.2f}" for figure in figures)
+        print(f"| {devices[0]} x {devices[1]} | {batch} | {row['groups']} | {cells} |", flush=True)
     times = [{"n": n, "k": k, "seconds": matching_seconds(n, k)} for k in (8, 64) for n in SIZES if n >= 8 * k]
     print("\n| tokens of a group | experts | matching, ms | microseconds a token |\n|---:|---:|---:|---:|")
     for row in times:
         print(f"| {row['n']:,} | {row['k']} | {1e3 * row['seconds']:.2f} | {1e6 * row['seconds'] / row['n']:.3f} |")
     if args.out:
-        kept = {"machine": machine(), "settings": settings.as_json(), "rows": rows, "matching": times}
+        settings = {name: getattr(args, name) for name in defaults}
+        kept = {"machine": machine(), "settings": settings, "rows": rows, "matching": times}
         write_json(args.out, kept)
 
 
