@@ -41,7 +41,7 @@ from models.transformer import (
 
 VIRTUAL = 8  # devices
 COLLECTIVES = "all-to-all", "all-gather", "reduce-scatter", "all-reduce", "collective-permute"
-MESHES = (1, 1), (1, 2), (1, 4), (2, 4), (1, 8), (8, 1)
+MESHES = (2, 4), (1, 8), (8, 1)
 BITS = {"pred": 8, "s8": 8, "u8": 8, "s16": 16, "bf16": 16, "f16": 16, "s32": 32, "u32": 32, "f32": 32, "s64": 64}
 SIZES = tuple(2**power for power in range(8, 17))  # of groups, in tokens
 
@@ -166,7 +166,7 @@ def main() -> None:
     sizes = Sizes(args.layers, args.width, args.width // 32, args.experts, args.expert_width)
     # The batch stays; it grows with the devices; it stays and is routed together.
     plans = [(devices, args.batch, VIRTUAL) for devices in MESHES]
-    plans += [((1, number), args.batch * number // VIRTUAL, number) for number in (2, 4)]
+    plans += [((1, number), args.batch * number // VIRTUAL, number) for number in (1, 2, 4)]
     plans += [((2, 4), args.batch, None)]
     rows = []
     print("| data x expert | sequences | groups | all-to-all, a layer | other, a layer | once | state | on the way |")
