@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
+from inference.language._forward import forward
 from inference.language._methods import METHODS
 from inference.language._metrics import traffic
 from inference.language._settings import Settings
@@ -19,12 +21,12 @@ _KEY = 7  # of the draws of an evaluation: always the same
 class Evaluation:
     """Compiled once, for the same windows of held-out text each time."""
 
-    def __init__(self, settings: Settings, held_out: np.ndarray) -> None:
-        self._settings, self._method = settings, METHODS[settings.router]
+    def __init__(self, settings: Settings, held_out: np.ndarray, mesh: Mesh | None = None) -> None:
+        self._settings, self._method, self._mesh = settings, METHODS[settings.router], mesh
         windows = even_windows(held_out, settings.windows, settings.context + 1)
         batches = max(1, len(windows) // settings.batch)  # as many sequences in each as in training
         windows = np.resize(windows, (batches, settings.batch, settings.context + 1))
-        self._windows = jnp.asarray(windows)
+        self._windows = windows
         self._run = {way: jax.jit(lambda state, way=way: self._batches(way, state)) for way in self._method.ways()}
 
     def __call__(self, state: TrainState) -> dict[str, dict[str, float]]:
@@ -34,7 +36,7 @@ class Evaluation:
 
     def _batches(self, way: str, state: TrainState) -> dict[str, Array]:
         settings, method = self._settings, self._method
-        router = method.router_for(way, settings.tokens, capacity_of(settings))
+        router = method.router_for(way, settings.tokens_of_group, capacity_of(settings))
         states = method.states_for(way, state.router_states)
         if way == "argmax":
             states = state.model.init_states(router)
@@ -42,8 +44,7 @@ class Evaluation:
         def one(numbered: tuple[Array, Array]) -> dict[str, Any]:
             number, windows = numbered
             key, windows = jax.random.fold_in(jax.random.key(_KEY), number), windows.astype(jnp.int32)
-            logits, record = state.model(key, windows[:, :-1], router, states)
-            losses = state.model.losses(logits, windows[:, 1:])
+            losses, record = forward(settings, self._mesh, state.model, key, windows, router, states)
             return {"bits_per_byte": jnp.mean(losses) / jnp.log(2.0), **traffic(record.routing)}
 
         numbers = jnp.arange(self._windows.shape[0])

@@ -28,7 +28,7 @@ def generate(
     written does not depend on what else is routed with it.
     """
     method, context = METHODS[settings.router], settings.context
-    router = method.router_for(way, context, max(1, capacity_of(settings) * context // settings.tokens))
+    router = method.router_for(way, context, max(1, capacity_of(settings) * context // settings.tokens_of_group))
     states = method.states_for(way, state.router_states)
     if way == "argmax":
         states = state.model.init_states(router)

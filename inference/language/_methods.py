@@ -52,6 +52,11 @@ class Method:
         """Whether the router carries a bias of its own."""
         return self.learns != "dense" and ROUTERS[self.name].stateful
 
+    @property
+    def by_token(self) -> bool:
+        """Whether each token has an expert of its own, rather than each expert some tokens of a batch."""
+        return self.learns == "dense" or ROUTERS[self.name].one_expert
+
     def router(self, capacity: int) -> Any:
         """Of training; None for a dense model."""
         if self.learns == "dense":
@@ -69,7 +74,7 @@ class Method:
         """
         if self.learns == "dense":
             return ("dense",)
-        if not ROUTERS[self.name].one_expert:
+        if not self.by_token:
             return ("process",)  # experts choose from a batch
         return ("process", "argmax", *(("prices",) if self.keeps_prices else ()), *(("bias",) if self.has_bias else ()))
 

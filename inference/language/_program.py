@@ -4,11 +4,14 @@ import argparse
 import json
 import signal
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from gumbel_moe._whole_file import write_json
+from inference.language._checks import check
 from inference.language._curves import read_run, read_runs, rows_of, table
+from inference.language._devices import mesh_for, mesh_sizes
 from inference.language._generate import generate, load_state, write
 from inference.language._methods import METHODS
 from inference.language._pictures import draw
@@ -17,6 +20,7 @@ from inference.language._settings import Settings
 from inference.shared.arguments import Parser, positive
 from inference.shared.folder import keep_earlier, sole_writer
 from inference.shared.machine import machine, versions
+from inference.shared.processes import is_first, join, wait_for_all
 from inference.training.checkpoints import DamagedError
 from models.data import Corpus, load_corpus
 
@@ -41,6 +45,8 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
         "plot": "draw the curves of the runs in a folder",
     }
     commands = {name: choices.add_parser(name, help=help, description=help) for name, help in told.items()}
+    for name in ("train", "compare"):
+        _add_devices(commands[name])
     Settings.add_to(commands["train"])
     commands["train"].add_argument("--resume", action="store_true", help="carry on with the run in --out")
     Settings.add_to(commands["compare"], without=("router", "seed"))
@@ -59,14 +65,31 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     return parser, commands
 
 
+def _add_devices(parser: Parser) -> None:
+    """On what a run is, on which its result does not depend."""
+    parser.add_argument("--mesh", type=mesh_sizes, metavar="data=D,expert=E", help="of devices (default: one device)")
+    several = "of several processes: HOST:PORT of the first, or 'auto' for what the scheduler's variables say"
+    parser.add_argument("--coordinator", help=several)
+    parser.add_argument("--num-processes", type=positive, help="how many there are")
+    parser.add_argument("--process-id", type=int, help="which one this is, from 0")
+
+
+def _join(parser: Parser, args: argparse.Namespace) -> None:
+    try:
+        join(args.coordinator, args.num_processes, args.process_id)
+    except ValueError as error:
+        parser.error(f"argument --coordinator: {error}")
+
+
 def _train(parser: Parser, args: argparse.Namespace) -> int:
     path: Path = args.out / "run.json"
+    _join(parser, args)
     if args.resume and not path.exists():
         parser.error(f"argument --resume: {args.out} holds no run")
     if not args.resume and path.exists():
         parser.error(f"{args.out} already holds a run; continue it with --resume or choose another --out")
-    with sole_writer(parser, args.out):
-        return _one_run(parser, args.out, Settings.given(args), _corpus(parser, args, path))
+    corpus = _corpus(parser, args, path)
+    return _one_run(parser, args.out, Settings.given(args), corpus, args.mesh)
 
 
 def _corpus(parser: Parser, args: argparse.Namespace, path: Path) -> Corpus:
@@ -79,32 +102,46 @@ def _corpus(parser: Parser, args: argparse.Namespace, path: Path) -> Corpus:
         parser.error(f"argument --corpus: {error}")
 
 
-def _one_run(parser: Parser, folder: Path, given: dict, corpus: Corpus) -> int:
+def _one_run(parser: Parser, folder: Path, given: dict, corpus: Corpus, sizes: tuple[int, int] | None) -> int:
     """Begin a run, or carry on with the one that is there if that is what is asked for."""
     path = folder / "run.json"
+    settings = _settings(parser, path, given)
     try:
-        if path.exists():
-            settings = Settings(**json.loads(path.read_text()))
-            for name, value in given.items():
-                if (was := getattr(settings, name)) != value:
-                    flag = name.replace("_", "-")
-                    parser.error(f"argument --resume: the run in {folder} has --{flag} {was}, not {value}")
-        else:
-            settings = replace(Settings(), **given)
-            settings.sizes  # noqa: B018 - raises where they do not fit
-            write_json(path, settings.as_json())
-        ended = train(settings, corpus, folder)
-    except NotFiniteError as error:
-        print(f"{settings.router}: {error}", file=sys.stderr)  # pyright: ignore[reportPossiblyUnboundVariable]
-        return 1
-    except (DamagedError, ValueError) as error:
+        check(settings, corpus)
+        mesh = mesh_for(settings, sizes)
+    except ValueError as error:
         parser.error(str(error))
+    wait_for_all("every process has read what there is")
+    with sole_writer(parser, folder) if is_first() else nullcontext():
+        if is_first() and not path.exists():
+            write_json(path, settings.as_json())
+        try:
+            ended = train(settings, corpus, folder, mesh)
+        except NotFiniteError as error:
+            print(f"{settings.router}: {error}", file=sys.stderr)
+            return 1
+        except DamagedError as error:
+            parser.error(str(error))
     if ended is not None:
-        name = signal.Signals(ended).name
-        print(f"{name}: saved; --resume --out {folder} carries on", file=sys.stderr)
+        if is_first():
+            name = signal.Signals(ended).name
+            print(f"{name}: saved; --resume --out {folder} carries on", file=sys.stderr)
         return 128 + ended
-    print(table(rows_of([read_run(folder)])))
+    if is_first():
+        print(table(rows_of([read_run(folder)])))
     return 0
+
+
+def _settings(parser: Parser, path: Path, given: dict) -> Settings:
+    """Those that are asked for, or that the run began with, which must not be others."""
+    if not path.exists():
+        return replace(Settings(), **given)
+    settings = Settings(**json.loads(path.read_text()))
+    for name, value in given.items():
+        if (was := getattr(settings, name)) != value:
+            flag = name.replace("_", "-")
+            parser.error(f"argument --resume: the run in {path.parent} has --{flag} {was}, not {value}")
+    return settings
 
 
 def _compare(parser: Parser, args: argparse.Namespace) -> int:
@@ -112,14 +149,17 @@ def _compare(parser: Parser, args: argparse.Namespace) -> int:
     for name in names:
         if name not in METHODS:
             parser.error(f"argument --routers: unknown router {name!r}; choose from {', '.join(METHODS)}")
+    _join(parser, args)
     corpus = _corpus(parser, args, args.out / "none")
     for seed in range(args.seeds):
         for name in names:
             folder = args.out / f"{name}-{seed}"
-            with sole_writer(parser, folder):
-                code = _one_run(parser, folder, {**Settings.given(args), "router": name, "seed": seed}, corpus)
+            given = {**Settings.given(args), "router": name, "seed": seed}
+            code = _one_run(parser, folder, given, corpus, args.mesh)
             if code > 1:
                 return code
+    if not is_first():
+        return 0
     rows = rows_of(read_runs(args.out))
     keep_earlier(args.out / "results.json")
     write_json(args.out / "results.json", {"rows": rows, "versions": versions(), "machine": machine()})

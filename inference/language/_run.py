@@ -5,22 +5,25 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from gumbel_moe.routing import make_router
+from inference.language._devices import begin, compiled_step, everywhere
 from inference.language._evaluation import Evaluation
 from inference.language._methods import METHODS
 from inference.language._settings import Settings
-from inference.language._step import TrainState, capacity_of, first_state, train_step
+from inference.language._step import TrainState, capacity_of
 from inference.language._tensorboard import Board
+from inference.shared.processes import agreed, is_first
 from inference.training.checkpoints import Checkpoints
-from inference.training.journal import Journal
+from inference.training.journal import Journal, NoJournal
 from models.data import Corpus
 
 KEPT = 3  # checkpoints
@@ -57,28 +60,32 @@ def until_asked() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def train(settings: Settings, corpus: Corpus, folder: Path) -> int | None:
+def train(settings: Settings, corpus: Corpus, folder: Path, mesh: Mesh | None = None) -> int | None:
     """Train to `settings.steps`; the signal that ended it before, if one did.
+
+    With a mesh, on all of its devices; of several processes the first alone writes metrics, and each the checkpoints of
+    what its devices hold.
 
     **Raises:** `NotFiniteError`; `DamagedError` where there are checkpoints and none is whole.
     """
-    metrics, evaluations = Journal(folder / "metrics.jsonl"), Journal(folder / "evaluations.jsonl")
-    fresh = jax.jit(lambda: first_state(settings))()
-    evaluate = Evaluation(settings, corpus.held_out)
-    text = jnp.asarray(corpus.train)
-    # Before the clock starts.
-    step = jax.jit(lambda state, text: train_step(settings, state, text)).lower(fresh, text).compile()
+    journal = Journal if is_first() else NoJournal
+    metrics, evaluations = journal(folder / "metrics.jsonl"), journal(folder / "evaluations.jsonl")
+    fresh = begin(settings, mesh)
+    evaluate = Evaluation(settings, corpus.held_out, mesh)
+    text = everywhere(mesh, corpus.train)
+    step = compiled_step(settings, mesh, fresh, text)  # before the clock starts
     with Checkpoints(folder / "checkpoints", keep=KEPT, asynchronous=True) as checkpoints, until_asked() as stop:
         state = resumed(checkpoints, fresh)
         at = int(state.step)
         saved = at if state is not fresh else None
         metrics.drop_after(at)
         evaluations.drop_after(at)
+        ended, hidden = None, None if is_first() else True
         with (
-            Board(folder / "tensorboard", at + 1) as board,
-            tqdm(total=settings.steps, initial=at, desc=settings.router, unit="step", disable=None) as bar,
+            Board(folder / "tensorboard" if is_first() else None, at + 1) as board,
+            tqdm(total=settings.steps, initial=at, desc=settings.router, unit="step", disable=hidden) as bar,
         ):
-            while at < settings.steps and stop.signal is None:
+            while at < settings.steps and (ended := agreed(stop.signal)) is None:
                 state, line = measured(step, state, text, settings.tokens)
                 at += 1
                 if not all(np.isfinite(value) for value in line.values()):
@@ -88,12 +95,12 @@ def train(settings: Settings, corpus: Corpus, folder: Path) -> int | None:
                 bar.update()
                 bar.set_postfix({"bits per byte": f"{line['bits_per_byte']:.3f}"}, refresh=False)
                 if at % settings.every == 0 or at == settings.steps:
-                    _evaluate(settings, evaluate, state, at, evaluations, board)
+                    _evaluate(settings, mesh, evaluate, state, at, evaluations, board)
                     checkpoints.save(state)
                     saved = at
         if saved != at:
             checkpoints.save(state)
-        return stop.signal if at < settings.steps else None
+        return ended
 
 
 def measured(step: Any, state: TrainState, text: jax.Array, tokens: int) -> tuple[TrainState, dict[str, float]]:
@@ -114,30 +121,44 @@ def resumed(checkpoints: Checkpoints, fresh: TrainState) -> TrainState:
 
 
 def _evaluate(
-    settings: Settings, evaluate: Evaluation, state: TrainState, at: int, evaluations: Journal, board: Board
+    settings: Settings,
+    mesh: Mesh | None,
+    evaluate: Evaluation,
+    state: TrainState,
+    at: int,
+    evaluations: Journal,
+    board: Board,
 ) -> None:
     found = evaluate(state)
     for way, numbers in found.items():
         board.add(at, numbers, f"{way}/")
     line: dict[str, Any] = {f"{way}/{name}": np.asarray(x) for way, part in found.items() for name, x in part.items()}
-    if (seconds := _routing_seconds(settings, state)) is not None:
+    if (seconds := _routing_seconds(settings, mesh, state)) is not None:
         line["routing_seconds"] = np.asarray(seconds)
         board.add(at, {"routing_seconds": seconds})
     evaluations.add(at, line)
 
 
-def _routing_seconds(settings: Settings, state: TrainState) -> float | None:
-    """What the matchings of a step take by themselves, on logits of the size and spread that the first layer's have."""
-    method = METHODS[settings.router]
-    if not method.keeps_prices:
+def _routing_seconds(settings: Settings, mesh: Mesh | None, state: TrainState) -> float | None:
+    """What the matchings of a step take a device by themselves, on logits of the size and spread that the first layer's
+    have.
+    """
+    if not METHODS[settings.router].keeps_prices:
         return None
-    router = make_router(settings.router, capacity_of(settings))
-    network: Any = jax.tree.map(lambda leaf: leaf[0], state.model.blocks.experts.router_network)
-    seen = jax.random.normal(jax.random.key(0), (settings.tokens, settings.width))
+    route = _route(settings)
+    network: Any = jax.tree.map(lambda leaf: np.asarray(leaf)[0], state.model.blocks.experts.router_network)
+    seen = jax.random.normal(jax.random.key(0), (settings.tokens_of_group, settings.width))
     logits = jax.vmap(network)(seen)
-    route = jax.jit(lambda key: router(key, logits).expert)
-    jax.block_until_ready(route(jax.random.key(0)))
+    jax.block_until_ready(route(jax.random.key(0), logits))
     began = time.perf_counter()
-    for number in range(settings.layers):
-        jax.block_until_ready(route(jax.random.key(number)))
+    groups = max(1, settings.groups // (1 if mesh is None else mesh.size))
+    for number in range(settings.layers * groups):
+        jax.block_until_ready(route(jax.random.key(number), logits))
     return time.perf_counter() - began
+
+
+@cache
+def _route(settings: Settings) -> Any:
+    """Compiled once, not for every evaluation."""
+    router = make_router(settings.router, capacity_of(settings))
+    return jax.jit(lambda key, logits: router(key, logits).expert)

@@ -50,6 +50,7 @@ class Settings:
     expert_width: int = _option(480, "hidden units of an expert", positive)
     activations: str = _option("float32", "their type", str, choices=("float32", "bfloat16"))
     capacity_factor: float = _option(1.0, "room of an expert, in shares of the batch", float)
+    groups: int = _option(1, "of a batch's tokens, each routed by itself, under a capacity of its own", positive)
     rate: float = _option(2e-3, "of Adam, for all but the routers", float)
     clip: float = _option(1.0, "largest norm of the gradient of all but the routers", float)
     router_rate: float = _option(1e-3, "of Adam, for the routers", float)
@@ -73,6 +74,11 @@ class Settings:
     def tokens(self) -> int:
         """`n`, of a batch."""
         return self.batch * self.context
+
+    @property
+    def tokens_of_group(self) -> int:
+        """Of those that are routed together."""
+        return self.tokens // self.groups
 
     @property
     def sizes(self) -> Sizes:

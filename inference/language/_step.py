@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.sharding import Mesh
 
 from gumbel_moe.distributions import matching_log_prob
 from gumbel_moe.estimators import LossCritic, assignment_score_loss, at_market_prices, losses_to_go
 from gumbel_moe.routing import Routing, capacity_for, load_balancing_loss
+from inference.language._forward import by_group, forward
 from inference.language._methods import METHODS, Method
 from inference.language._metrics import mean_entropy, traffic
 from inference.language._optimiser import is_router, make_optimiser
@@ -47,8 +49,8 @@ class TrainState(NamedTuple):
 
 
 def capacity_of(settings: Settings) -> int:
-    """Of an expert, in a batch of training."""
-    return capacity_for(settings.tokens, settings.experts, settings.capacity_factor)
+    """Of an expert, in a group of a batch of training."""
+    return capacity_for(settings.tokens_of_group, settings.experts, settings.capacity_factor)
 
 
 def first_state(settings: Settings) -> TrainState:
@@ -61,7 +63,9 @@ def first_state(settings: Settings) -> TrainState:
     return TrainState(model, optimiser, states, baseline, jnp.zeros((), jnp.int32), for_steps)
 
 
-def train_step(settings: Settings, state: TrainState, text: Array) -> tuple[TrainState, dict[str, Array]]:
+def train_step(
+    settings: Settings, state: TrainState, text: Array, mesh: Mesh | None = None
+) -> tuple[TrainState, dict[str, Array]]:
     """The next state, and the metrics of the step, scalars."""
     method = METHODS[settings.router]
     for_windows, for_network = jax.random.split(jax.random.fold_in(state.key, state.step))
@@ -69,9 +73,8 @@ def train_step(settings: Settings, state: TrainState, text: Array) -> tuple[Trai
     router = method.router(capacity_of(settings))
 
     def loss(model: LanguageModel) -> tuple[Array, tuple[Array, BlockRecord]]:
-        logits, record = model(for_network, windows[:, :-1], router, state.router_states)
-        losses = model.losses(logits, windows[:, 1:])
-        return _objective(settings, model, record, losses, state.baseline), (losses, record)
+        losses, record = forward(settings, mesh, model, for_network, windows, router, state.router_states)
+        return _objective(settings, mesh, model, record, losses, state.baseline), (losses, record)
 
     (_, (losses, record)), gradient = jax.value_and_grad(loss, has_aux=True)(state.model)
     updates, optimiser = make_optimiser(settings).update(gradient, state.optimiser, state.model)  # pyright: ignore[reportArgumentType]
@@ -90,7 +93,12 @@ def train_step(settings: Settings, state: TrainState, text: Array) -> tuple[Trai
 
 
 def _objective(
-    settings: Settings, model: LanguageModel, record: BlockRecord, losses: Array, baseline: Baseline | None
+    settings: Settings,
+    mesh: Mesh | None,
+    model: LanguageModel,
+    record: BlockRecord,
+    losses: Array,
+    baseline: Baseline | None,
 ) -> Array:
     """What is differentiated."""
     mean, method = jnp.mean(losses), METHODS[settings.router]
@@ -98,7 +106,10 @@ def _objective(
         return mean
     routings = of_layers(record.routing, settings.layers)
     if method.learns == "gate":
-        added = method.balance * sum(load_balancing_loss(layer) for layer in routings) if method.balance else 0.0
+        added = 0.0
+        if method.balance:
+            balances = [jnp.mean(by_group(settings, mesh, load_balancing_loss, layer)) for layer in routings]
+            added = method.balance * sum(balances)
         return mean + added + method.z_loss * jnp.sum(record.z_loss)  # pyright: ignore[reportArgumentType]
     assert baseline is not None
     if not settings.through_router:
@@ -106,7 +117,7 @@ def _objective(
     told = baseline.mean
     if settings.credit is not None and not _whole(settings, method):
         told = list(jax.vmap(_CRITIC.baseline)(baseline.critic, record.router_input))
-    scored: Any = [_scored(settings, method, layer) for layer in routings]
+    scored: Any = [_scored(settings, mesh, method, layer) for layer in routings]
     with_score = assignment_score_loss(scored, losses, told, credit=_credit(settings, method))
     # The score term has no value: its advantages are brought to unit variance by what earlier batches had.
     score = (with_score - jax.lax.stop_gradient(with_score)) - (mean - jax.lax.stop_gradient(mean))
@@ -128,13 +139,19 @@ def _at_the_router(model: LanguageModel, record: BlockRecord, routings: list[Rou
     return found
 
 
-def _scored(settings: Settings, method: Method, layer: Routing) -> Routing | Array:
+def _scored(settings: Settings, mesh: Mesh | None, method: Method, layer: Routing) -> Routing | Array:
     """What was drawn, with the score of its process."""
     if method.name != "gumbel_matching":
         return layer
+    capacity = capacity_of(settings)
     if settings.score == "whole":
-        return matching_log_prob(layer.log_probs, layer.expert, capacity_of(settings)).value
-    return at_market_prices(layer, capacity_of(settings))
+
+        def log_prob(group: Routing) -> Array:
+            return matching_log_prob(group.log_probs, group.expert, capacity).value
+
+        return jnp.sum(by_group(settings, mesh, log_prob, layer))
+    groups = by_group(settings, mesh, lambda group: at_market_prices(group, capacity), layer)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), groups)
 
 
 def _learn(settings: Settings, baseline: Baseline, record: BlockRecord, losses: Array) -> Baseline:

@@ -5,13 +5,15 @@ from typing import Any, Self
 
 
 class Board:
-    """Writes event files into a folder; nothing where tensorboardX is not installed."""
+    """Writes event files into a folder; nothing without one, or where tensorboardX is not installed."""
 
-    def __init__(self, folder: Path, first_step: int) -> None:
+    def __init__(self, folder: Path | None, first_step: int) -> None:
+        self._writer: Any = None
+        if folder is None:
+            return
         try:
             from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
         except ModuleNotFoundError:
-            self._writer: Any = None
             return
         # Events of steps that are done again after a resume are hidden.
         self._writer = SummaryWriter(str(folder), purge_step=first_step)

@@ -9,6 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from gumbel_moe._whole_file import write_json
+from inference.shared.processes import is_first, wait_for_all
 
 _SUMS = "checksums.json"
 
@@ -41,6 +42,9 @@ class Checkpoints:
 
     By default a save is waited for, so that a step in the metrics has its checkpoint on disk. `asynchronous` ones go on
     beside the training, and have ended before the next one begins and before the context ends.
+
+    Several processes of one run, in the same folder, each write what their devices hold, and do all that is here
+    together.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2, asynchronous: bool = False) -> None:
@@ -75,12 +79,12 @@ class Checkpoints:
     def _finish(self) -> None:
         """Wait for the save that was begun, and write the checksums of its files, which are there only now."""
         self._manager.wait_until_finished()
-        if self._begun is not None:
+        if self._begun is not None and is_first():
             write_json(self._folder / str(self._begun) / _SUMS, _checksums(self._folder / str(self._begun)))
-            self._begun = None
+        self._begun = None
 
     def latest(self, like: State) -> State | None:
-        """The last state that is whole, of the structure of `like`; None when nothing was kept.
+        """The last state that is whole, of the structure of `like` and where that is; None when nothing was kept.
 
         Damaged ones of later steps are moved to a folder beside the checkpoints: their steps will be saved again.
 
@@ -102,7 +106,9 @@ class Checkpoints:
 
     def _read(self, step: int, like: State) -> State:
         _check_whole(self._folder / str(step))
-        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _plain(like))
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), _plain(like)
+        )
         plain: Any = self._manager.restore(step, args=ocp.args.StandardRestore(target))
         return plain._replace(key=jax.random.wrap_key_data(plain.key))
 
@@ -110,10 +116,14 @@ class Checkpoints:
         if not steps:
             return
         beside = self._folder.with_name(f"{self._folder.name}_damaged")
-        beside.mkdir(exist_ok=True)
-        for step in steps:
-            number = len(list(beside.glob(f"{step}.*")))
-            self.moved[step] = (self._folder / str(step)).rename(beside / f"{step}.{number}")
+        places = {step: beside / f"{step}.{len(list(beside.glob(f'{step}.*')))}" for step in steps}
+        self.moved.update(places)
+        wait_for_all("damaged checkpoints have been read and their new places found")
+        if is_first():
+            beside.mkdir(exist_ok=True)
+            for step, place in places.items():
+                (self._folder / str(step)).rename(place)
+        wait_for_all("damaged checkpoints have been moved")
         self._manager.reload()
 
 

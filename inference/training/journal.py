@@ -39,6 +39,17 @@ class Journal:
         return line
 
 
+class NoJournal(Journal):
+    """Of a process beside the one that writes."""
+
+    def drop_after(self, step: int) -> None:
+        """Nothing."""
+
+    def add(self, step: int, metrics: Mapping[str, Array | np.ndarray]) -> dict[str, Any]:
+        """Nothing is written."""
+        return {}
+
+
 def _step(line: str) -> float:
     try:
         return json.loads(line)["step"]

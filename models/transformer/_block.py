@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from models.layers import MoELayer, route_in_groups
+from models.layers import MoELayer, Routed, route_in_groups, route_together
 from models.transformer._attention import Attention
 from models.transformer._feed_forward import routed_layer
 from models.transformer._sharding import Groups
@@ -68,15 +68,20 @@ class Block(eqx.Module):
             if layer.num_experts > 1:
                 raise ValueError(f"router must be given for {layer.num_experts} experts, got None")
             return x + layer.expert_outputs(tokens[None])[0].reshape(x.shape), BlockRecord(None, None, None, None)
-        if groups is None:
-            outputs, routing, router_state = layer(key, tokens, router, router_state)
-        else:
-            where = {"groups": groups.number, "axes": groups.axes, "expert_axis": groups.expert_axis}
-            outputs, routing, router_state = route_in_groups(layer, key, tokens, router, router_state, **where)
+        outputs, routing, router_state = _routed(layer, key, tokens, router, router_state, groups or Groups(None))
         raw = jax.vmap(network.raw)(tokens)
         z_loss = jnp.mean(jax.nn.logsumexp(raw, axis=1) ** 2)
         seen = jax.lax.stop_gradient(tokens.astype(jnp.float32))
         return x + outputs.reshape(x.shape), BlockRecord(routing, router_state, seen, z_loss)
+
+
+def _routed(layer: MoELayer, key: PRNGKeyArray, tokens: Array, router: Any, state: Any, groups: Groups) -> Routed:
+    number, axes, expert_axis = groups
+    if number is not None:
+        return route_in_groups(layer, key, tokens, router, state, groups=number, axes=axes, expert_axis=expert_axis)
+    if expert_axis is not None:
+        return route_together(layer, key, tokens, router, state, axes=axes, expert_axis=expert_axis)
+    return layer(key, tokens, router, state)
 
 
 def _normal(norm: eqx.nn.RMSNorm, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:

@@ -10,15 +10,18 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
+from inference.language import _devices, _run
 from inference.language import _program as program
-from inference.language import _run
 from inference.language._curves import read_run
+from inference.language._forward import by_group
 from inference.language._generate import load_state
 from inference.language._methods import METHODS
 from inference.language._optimiser import is_router
 from inference.language._settings import Settings
 from inference.language._step import first_state, train_step
+from models.transformer import AXES
 
 TINY = {"batch": 2, "context": 8, "layers": 2, "width": 8, "heads": 2, "experts": 2, "expert_width": 8, "windows": 2}
 FLAGS = [part for name, value in TINY.items() for part in (f"--{name.replace('_', '-')}", str(value))]
@@ -149,10 +152,53 @@ def test_refusals(whole, text, tmp_path, capsys):
     assert "no file or folder" in refused("train", "--corpus", "nowhere", "--out", str(tmp_path / "a"))
     heads = refused("train", "--heads", "3", "--corpus", str(text), "--out", str(tmp_path / "b"))
     assert "heads must divide the width" in heads
+    began = ["train", "--corpus", str(text), "--out", str(tmp_path / "b"), *FLAGS]
+    assert "divide the 16 tokens of a batch, got 3" in refused(*began, "--groups", "3")
+    assert "must be 1 for expert_choice" in refused(*began, "--router", "expert-choice", "--groups", "2")
+    assert "must be below the" in refused(*began, "--context", "100000")
+    assert "capacity" in refused(*began, "--router", "base", "--capacity-factor", "0.5")
+    assert "got the axis 'model'" in refused(*began, "--mesh", "model=2")
+    assert "must give data a whole number" in refused(*began, "--mesh", "data=x,expert=2")
+    assert "a mesh of 1 x 64 needs 64 devices" in refused(*began, "--mesh", "expert=64")
+    assert "needs --num-processes and --process-id" in refused(*began, "--coordinator", "localhost:1")
+    assert "need --coordinator" in refused(*began, "--process-id", "0")
+    assert "must be from 0 to 1" in refused(*began, "--coordinator", "h:1", "--num-processes", "2", "--process-id", "2")
     assert not (tmp_path / "b" / "run.json").exists()
     assert "not bias" in refused("generate", "--way", "bias", *out)
     assert "holds no run" in refused("plot", "--out", str(tmp_path))
     assert "unknown router 'x'" in refused("compare", "--routers", "x", "--out", str(tmp_path))
+
+
+def test_what_is_no_argument_s_fault_is_not_told_as_one(text, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ValueError("a shape that nobody asked for")
+
+    monkeypatch.setattr(program, "train", broken)
+    with pytest.raises(ValueError, match="nobody asked for"):
+        run(tmp_path / "run", text)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "changed", "says"),
+    [
+        ((8, 1), {"batch": 12}, "batch must be a multiple of the 8 devices of --mesh data=8,expert=1, got 12"),
+        ((2, 4), {"groups": 4}, "groups must be 1 or a multiple of the 8 devices of --mesh data=2,expert=4, got 4"),
+        ((1, 4), {"experts": 6}, "experts must be a multiple of expert in --mesh data=1,expert=4, got 6"),
+        ((1, 4), {"router": "dense"}, "experts must be a multiple of expert in --mesh data=1,expert=4, got 1"),
+        ((2, 4), {"router": "expert_choice"}, "expert_choice runs on one device"),
+    ],
+)
+def test_a_mesh_that_does_not_fit(sizes, changed, says, monkeypatch):
+    monkeypatch.setattr(_devices, "make_mesh", lambda data, expert: AbstractMesh((data, expert), AXES))
+    with pytest.raises(ValueError, match=says):
+        _devices.mesh_for(Settings(**changed), sizes)
+
+
+def test_results_of_groups_are_stacked():
+    values = np.arange(12.0).reshape(12, 1)
+    for groups in (1, 4):
+        found = by_group(Settings(groups=groups), None, lambda group: {"sum": group.sum()}, values)
+        np.testing.assert_array_equal(found["sum"], values.reshape(groups, -1).sum(axis=1))
 
 
 def test_routers_have_an_optimiser_of_their_own():

@@ -14,11 +14,15 @@ from gumbel_moe.routing import BaseRouter, GumbelMatchingRouter, SkipRouter
 from models.transformer import AXES, Groups, LanguageModel, PriceKeeper, Sizes, make_mesh, model_specs, on_mesh, place
 
 SIZES = Sizes(layers=2, width=8, heads=2, experts=4, expert_width=12, vocabulary=11)
-TOKENS = jax.random.randint(jax.random.key(1), (8, 5), 0, 11)  # 8 groups of 4 tokens, one place at each expert
-ROUTERS = {
-    "skip": SkipRouter(1),
-    "gumbel_matching": GumbelMatchingRouter(1, floor=0.0),
-    "base with prices": PriceKeeper(BaseRouter(1)),
+TOKENS = jax.random.randint(jax.random.key(1), (8, 5), 0, 11)
+GROUPS, TOGETHER = Groups(8), Groups(None)  # 8 groups of 4 tokens, one place at each expert; or a batch of 32
+CASES = {
+    "skip": (SkipRouter(1), GROUPS),
+    "gumbel_matching": (GumbelMatchingRouter(1, floor=0.0), GROUPS),
+    "base with prices": (PriceKeeper(BaseRouter(1)), GROUPS),
+    "skip, together": (SkipRouter(7), TOGETHER),  # an odd number of rows is shared unevenly
+    "gumbel_matching, together": (GumbelMatchingRouter(8, floor=0.0), TOGETHER),
+    "base with prices, together": (PriceKeeper(BaseRouter(8)), TOGETHER),
 }
 
 
@@ -40,15 +44,14 @@ def apart(one, many):
 def main(spoil):
     mesh, different = make_mesh(2, 4), 0
     model = LanguageModel(jax.random.key(0), SIZES)
-    groups = Groups(8)
     spread = place(mesh, model, model_specs(model))
-    for name, router in ROUTERS.items():
+    for name, (router, groups) in CASES.items():
         states, key = model.init_states(router), jax.random.key(2)
 
-        def alone(model, key, router=router, states=states):
+        def alone(model, key, router=router, states=states, groups=groups):
             return objective(model, TOKENS, key, states, router, groups)
 
-        def together(model, key, router=router, states=states):
+        def together(model, key, router=router, states=states, groups=groups):
             def on_device(model, tokens, key, states):
                 return objective(model, tokens, key, states, router, groups.on(mesh))
 
