@@ -27,11 +27,11 @@ PUBLIC = {
         shared_network
     """,
     "diagnostics": """
-        AssignmentReport RoutingReport UnbiasedReport VarianceComparison assignment_report
-        check_unbiased compare_variance routing_report
+        AssignmentReport EstimatorTable RoutingReport UnbiasedReport VarianceComparison assignment_report
+        check_all check_unbiased compare_variance routing_report
     """,
     "diagnostics.pictures": """
-        draw_co_assignment draw_comparison draw_forest draw_routing draw_variance draw_weights
+        draw_co_assignment draw_comparison draw_forest draw_routing draw_variance draw_verdicts draw_weights
         write_png
     """,
     "cli": """

@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from gumbel_moe.cli._exits import BAD_ARGUMENTS
@@ -47,6 +48,12 @@ def add_floor(parser: argparse.ArgumentParser, default: float | None, said: str)
 def add_experts_per_datapoint(parser: argparse.ArgumentParser, said: str) -> None:
     """The option `--experts-per-datapoint`."""
     parser.add_argument("--experts-per-datapoint", type=whole(1, 1024), metavar="M", help=said)
+
+
+def add_out(parser: argparse.ArgumentParser, metavar: str, said: str, *, required: bool = True) -> None:
+    """The options `--out` and `--force`."""
+    parser.add_argument("--out", type=Path, required=required, metavar=metavar, help=said)
+    parser.add_argument("--force", action="store_true", help="replace files of --out that are there already")
 
 
 def whole(least: int, most: int = _MOST) -> Callable[[str], int]:
