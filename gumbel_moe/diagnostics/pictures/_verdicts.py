@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 
 from gumbel_moe.diagnostics.pictures._style import BAD, FAINT, GOOD, INK, figure_of, logarithmic, write_png
 
+_LEAST = 0.05  # of a score over its limit, where it is drawn
+
 
 def draw_verdicts(summary: pd.DataFrame, path: str | Path | None = None) -> Figure:
     """A row for each estimator, from the table of `check_all`: left z-scores over their limits, beyond 1 a bias is
@@ -20,9 +22,9 @@ def draw_verdicts(summary: pd.DataFrame, path: str | Path | None = None) -> Figu
     passed = summary["passed"].to_numpy(bool)
     colours = [GOOD if good else BAD for good in passed]
     evidence = {"o": summary["max_z"] / summary["limit"], "D": summary["spread_z"] / summary["spread_limit"]}
-    of_one = left.scatter(np.maximum(evidence["o"], 0.01), place, s=34, c=colours, zorder=3)
+    of_one = left.scatter(np.maximum(evidence["o"], _LEAST), place, s=34, c=colours, zorder=3)
     of_all = left.scatter(
-        np.maximum(evidence["D"], 0.01), place, s=28, marker="D", facecolors="none", edgecolors=colours, zorder=3
+        np.maximum(evidence["D"], _LEAST), place, s=28, marker="D", facecolors="none", edgecolors=colours, zorder=3
     )
     left.axvline(1, color=INK, linewidth=0.8)
     left.set_yticks(place, [str(name) for name in summary.index])
@@ -41,6 +43,6 @@ def draw_verdicts(summary: pd.DataFrame, path: str | Path | None = None) -> Figu
     right.set_xlim(left=0)
     for mark in (of_one, of_all):
         mark.set_clip_on(False)
-    labels = ["largest z-score of a coordinate", "t-score of all together"]
+    labels = ["largest z-score of a coordinate", f"t-score of all together; {_LEAST} for less, and below 0"]
     figure.legend([of_one, of_all], labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return write_png(figure, path)
