@@ -21,9 +21,9 @@ What there is, from the bottom up; each folder needs those above it, and is impo
 
 from importlib import import_module as _import_module
 from importlib.metadata import version as _version
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-if _TYPE_CHECKING:
+if TYPE_CHECKING:
     from gumbel_moe import cli, diagnostics, distributions, estimators, matching, mcmc, routing
     from gumbel_moe.matching import compiled_solver_available
 
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-if not _TYPE_CHECKING:  # or a type checker would take any name for there
+if not TYPE_CHECKING:  # or a type checker would take any name for there
 
     def __getattr__(name: str) -> object:
         if name == "compiled_solver_available":
@@ -51,4 +51,4 @@ if not _TYPE_CHECKING:  # or a type checker would take any name for there
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})
