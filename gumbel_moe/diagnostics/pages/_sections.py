@@ -53,10 +53,10 @@ def variances(comparison: "VarianceComparison") -> str:
     """Picture and table, a column for each estimator."""
     share = f"{comparison.interval:.0%}"
     caption = (
-        f"Above, the variance of one draw of each estimator (trace of its covariance), over that of "
-        f"{comparison.reference}, with {share} intervals; diamonds: the same times the seconds of a draw, which "
-        "differ from run to run; squares, where costs are known: times the evaluations. Further left is better. Below, how the variance is spread over directions: the eigenvalues "
-        "of the covariance."
+        "Above, the variance of one draw of each estimator (trace of its covariance), over that of "
+        f"{comparison.reference}, with {share} intervals; diamonds: the same times the seconds of a draw, which differ "
+        "from run to run; squares, where costs are known: times the evaluations. Further left is better. Below, how the "
+        "variance is spread over directions: the eigenvalues of the covariance."
     )
     return picture(comparison.plot(), "Variances with their intervals", caption) + _variance_table(comparison)
 
