@@ -55,8 +55,8 @@ def variances(comparison: "VarianceComparison") -> str:
     caption = (
         "Above, the variance of one draw of each estimator (trace of its covariance), over that of "
         f"{comparison.reference}, with {share} intervals; diamonds: the same times the seconds of a draw, which differ "
-        "from run to run; squares, where costs are known: times the evaluations. Further left is better. Below, how the "
-        "variance is spread over directions: the eigenvalues of the covariance."
+        "from run to run; squares, where costs are known: times the evaluations. Further left is better. Below, how "
+        "the variance is spread over directions: the eigenvalues of the covariance."
     )
     return picture(comparison.plot(), "Variances with their intervals", caption) + _variance_table(comparison)
 
