@@ -9,17 +9,16 @@ from typing import Any
 
 from gumbel_moe.cli._exits import BIASED, FINE, BadArgumentError, tell
 from gumbel_moe.cli._files import output_folder
+from gumbel_moe.cli._parser import check_draws
 from gumbel_moe.cli._report import FILES, look_for_packages, write_report
 from gumbel_moe.cli._target import NAME, problem_of
 
-_MOST_DRAWS = 10_000_000
 _NOT_THE_USERS = {"gumbel_moe", "jax", "jaxlib", "numpy", "contextlib"}
 
 
 def check(options: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
-    if options.draws * options.chains > _MOST_DRAWS:
-        raise BadArgumentError("--draws", f"times --chains must be at most {_MOST_DRAWS:,}")
+    check_draws(options)
     place = nullcontext() if options.out is None else output_folder(options.out, FILES, options.force)
     with place as folder:
         if folder is not None:

@@ -4,7 +4,7 @@ import argparse
 import re
 from typing import Any
 
-from gumbel_moe.cli._parser import add_out, rate, whole
+from gumbel_moe.cli._parser import add_draws, add_out
 from gumbel_moe.cli._target import NAME
 
 _ABOUT = """\
@@ -49,18 +49,8 @@ example, with this in coins.py:
 def add(commands: Any) -> None:
     """The command and its options."""
     parser = commands.add_parser("check", help="test your own estimator for bias", description=_ABOUT, epilog=_END)
-    option = parser.add_argument
-    option("target", type=_target, metavar=NAME, help="such as coins:problem")
-    option("--draws", type=whole(4, 10_000_000), default=2000, help="gradients drawn in each chain (default: 2000)")
-    option("--chains", type=whole(1, 1000), default=4, help="independent series of draws (default: 4)")
-    option(
-        "--false-fail-rate",
-        type=rate,
-        default=1e-6,
-        metavar="R",
-        help="how likely unbiased estimators, all together, may fail (default: 1e-6)",
-    )
-    option("--seed", type=whole(0), default=0, help="of the draws (default: 0)")
+    parser.add_argument("target", type=_target, metavar=NAME, help="such as coins:problem")
+    add_draws(parser, "how likely unbiased estimators, all together, may fail", "of the draws")
     add_out(parser, "DIR", "folder for a report, made if it is not there (default: only print)", required=False)
     parser.set_defaults(run=_run, prog=parser.prog)
 

@@ -9,9 +9,10 @@ from gumbel_moe.cli._capacity import capacity_of
 from gumbel_moe.cli._exits import BIASED, FINE, BadArgumentError, tell
 from gumbel_moe.cli._files import output_folder
 from gumbel_moe.cli._logits import read_logits
+from gumbel_moe.cli._parser import check_draws
 from gumbel_moe.cli._report import FILES, look_for_packages, write_report
 
-_MOST_LOGITS, _MOST_DRAWS = 10_000_000, 10_000_000
+_MOST_LOGITS = 10_000_000
 _MIXTURE = {"n": 64, "experts": 8, "scale": 1.0}
 
 
@@ -20,8 +21,7 @@ def diagnose(options: argparse.Namespace) -> int:
     logits = _complete(options)
     if options.n * options.experts > _MOST_LOGITS:
         raise BadArgumentError("--n", f"times --experts must be at most {_MOST_LOGITS:,}")
-    if options.draws * options.chains > _MOST_DRAWS:
-        raise BadArgumentError("--draws", f"times --chains must be at most {_MOST_DRAWS:,}")
+    check_draws(options)
     if options.estimator != "corrected" and f"{options.router}_uncorrected" not in ROUTERS:
         processes = [name.removesuffix("_uncorrected") for name in names("uncorrected")]
         said = f"uncorrected is for {' and '.join(processes)}; {options.router} has no weights"

@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from gumbel_moe._router_table import names
-from gumbel_moe.cli._parser import add_experts_per_datapoint, add_floor, add_out, add_router, places, rate, scale, whole
+from gumbel_moe.cli._parser import (
+    add_draws,
+    add_experts_per_datapoint,
+    add_floor,
+    add_out,
+    add_router,
+    places,
+    scale,
+    whole,
+)
 
 _ABOUT = """\
 Is the gradient of a router unbiased?
@@ -61,8 +70,6 @@ def add(commands: Any) -> None:
     )
     add_experts_per_datapoint(parser, "how many experts each datapoint has (default: one)")
     option("--scale", type=scale, help="standard deviation of the logits, in nats (default: 1)")
-    option("--draws", type=whole(4, 10_000_000), default=2000, help="gradients drawn in each chain (default: 2000)")
-    option("--chains", type=whole(1, 1000), default=4, help="independent series of draws (default: 4)")
     option(
         "--estimator",
         choices=("corrected", "uncorrected"),
@@ -70,14 +77,7 @@ def add(commands: Any) -> None:
         help="with its importance weights, or with the weight 1 for all (default: corrected)",
     )
     add_floor(parser, None, "the router's, 0.1 for gumbel_matching and 0 for others")
-    option(
-        "--false-fail-rate",
-        type=rate,
-        default=1e-6,
-        metavar="R",
-        help="how likely an unbiased router may fail (default: 1e-6)",
-    )
-    option("--seed", type=whole(0), default=0, help="of the mixture and of the draws (default: 0)")
+    add_draws(parser, "how likely an unbiased router may fail", "of the mixture and of the draws")
     add_out(parser, "DIR", "folder for the report, made if it is not there")
     parser.set_defaults(run=_run, prog=parser.prog)
 

@@ -1,6 +1,7 @@
 """`gumbel-moe check`: a user's own function, what it may return, and what is said of anything else."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -50,8 +51,6 @@ DRAWS = ["--draws", "500"]
 @pytest.fixture
 def coins(tmp_path, monkeypatch):
     """A working directory with the module `coins`, imported anew by every test."""
-    import sys
-
     (tmp_path / "coins.py").write_text(COINS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
