@@ -5,19 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from setuptools import Extension, setup
-from setuptools.command.bdist_wheel import bdist_wheel
 
 jaxlib = find_spec("jaxlib")
 places = list(jaxlib.submodule_search_locations or []) if jaxlib else []
-
-
-class AnyPython(bdist_wheel):
-    """A wheel for every Python: what is compiled uses nothing of Python's, and so depends on the system alone."""
-
-    def get_tag(self) -> tuple[str, str, str]:
-        """As setuptools has it, but for Python's version."""
-        return "py3", "none", super().get_tag()[2]
-
 
 # A library of custom calls for XLA, not a module that can be imported: on Windows it could not be linked as one.
 compiled = Extension(
@@ -33,7 +23,6 @@ compiled = Extension(
         "-D_GLIBCXX_ASSERTIONS",
     ],
     language="c++",
-    py_limited_api=True,  # its file has a name that every Python looks for
     optional=True,
 )
-setup(ext_modules=[compiled] if places and os.name == "posix" else [], cmdclass={"bdist_wheel": AnyPython})
+setup(ext_modules=[compiled] if places and os.name == "posix" else [])

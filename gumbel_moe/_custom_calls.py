@@ -22,10 +22,8 @@ def _register() -> bool:
     spec = find_spec("gumbel_moe._native")
     if os.environ.get(_SWITCH) == "0" or spec is None or spec.origin is None:
         return False
-    # In a checkout one with the name of a single Python may be left of an earlier installation, and is found first.
-    for_all = Path(spec.origin).with_name("_native.abi3.so")
     try:
-        library = ctypes.cdll.LoadLibrary(str(for_all if for_all.is_file() else spec.origin))
+        library = ctypes.cdll.LoadLibrary(spec.origin)
         built_for = tuple((ctypes.c_int * 2).in_dll(library, "gumbel_moe_xla_ffi_version"))
         targets = SUCCESSIVE_PATHS, SUCCESSIVE_PATHS_SEVERAL, LOG_PROB, LOG_PROB_AND_SCORE
         names = [target.format(bits=bits) for target in targets for bits in (32, 64)]
