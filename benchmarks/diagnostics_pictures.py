@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-NAMES = {"report": "unbiased", "wrong": "biased", "comparison": "variance", "routing": "routing"}
+NAMES = {"report": "unbiased", "wrong": "biased", "table": "all", "comparison": "variance", "routing": "routing"}
 """What the page calls a report, and the picture of it."""
 
 

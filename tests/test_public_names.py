@@ -5,8 +5,11 @@ from importlib import import_module
 import pytest
 
 PUBLIC = {
+    "": """
+        cli compiled_solver_available diagnostics distributions estimators matching mcmc routing
+    """,
     "matching": """
-        Matching exchange_distances solve_matching
+        Matching compiled_solver_available exchange_distances solve_matching
     """,
     "distributions": """
         Estimate GumbelMatching SkipAssignment UniformAssignment enumerate_assignments
@@ -27,11 +30,14 @@ PUBLIC = {
         shared_network
     """,
     "diagnostics": """
-        AssignmentReport RoutingReport UnbiasedReport VarianceComparison assignment_report
-        check_unbiased compare_variance routing_report
+        AssignmentReport EstimatorTable RoutingReport UnbiasedReport VarianceComparison assignment_report
+        check_all check_unbiased compare_variance routing_report
+    """,
+    "diagnostics.pages": """
+        biases coordinates document estimators memberships routing rows section variances verdict
     """,
     "diagnostics.pictures": """
-        draw_co_assignment draw_comparison draw_forest draw_routing draw_variance draw_weights
+        draw_co_assignment draw_comparison draw_forest draw_routing draw_variance draw_verdicts draw_weights
         write_png
     """,
     "cli": """
@@ -42,7 +48,7 @@ PUBLIC = {
 
 @pytest.mark.parametrize("room", PUBLIC)
 def test_public_names_are_all_there(room):
-    module = import_module(f"gumbel_moe.{room}")
+    module = import_module(f"gumbel_moe.{room}".rstrip("."))
     names = PUBLIC[room].split()
     assert set(names) <= set(module.__all__)
     assert all(hasattr(module, name) for name in module.__all__)

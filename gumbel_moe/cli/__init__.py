@@ -1,4 +1,4 @@
-"""The command line: `gumbel-moe diagnose` and `gumbel-moe sample`."""
+"""The command line: `gumbel-moe diagnose`, `gumbel-moe check` and `gumbel-moe sample`."""
 
 from gumbel_moe.cli._main import main
 

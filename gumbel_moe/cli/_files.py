@@ -1,4 +1,6 @@
-"""What `--out` may name, looked at before the work; and files that are there whole or not at all."""
+"""What `--out` may name, looked at before the work: no file that is there, unless `--force` is given; and files that
+are there whole or not at all.
+"""
 
 import os
 import sys
@@ -23,7 +25,7 @@ def whole_output(*paths: Path) -> Iterator[list[Path]]:
 
 
 @contextmanager
-def output_folder(path: Path, names: Sequence[str]) -> Iterator[Path]:
+def output_folder(path: Path, names: Sequence[str], force: bool) -> Iterator[Path]:
     """The folder for files of these names, made if it is not there; what was made goes again if the block fails."""
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     if path.exists() and not path.is_dir():
@@ -35,7 +37,7 @@ def output_folder(path: Path, names: Sequence[str]) -> Iterator[Path]:
             raise BadArgumentError("--out", f"cannot make the folder {path}: {error.strerror or error}") from None
         _check_writable(path)
         for name in names:
-            _check_file(path / name)
+            _check_file(path / name, force)
         yield path
     except BaseException:
         for folder in made:
@@ -44,12 +46,12 @@ def output_folder(path: Path, names: Sequence[str]) -> Iterator[Path]:
         raise
 
 
-def output_file(path: Path, source: Path) -> Path:
+def output_file(path: Path, source: Path, force: bool) -> Path:
     """A file in a folder that is there, and neither `source`, the file of `--logits`, nor what this program prints to.
 
     So `/dev/stdout` is refused, wherever it leads to.
     """
-    _check_file(path)
+    _check_kind(path)
     if not path.parent.is_dir():
         raise BadArgumentError("--out", f"there is no folder {path.parent}")
     if path.exists():
@@ -58,11 +60,18 @@ def output_file(path: Path, source: Path) -> Path:
         for name, stream in (("output", sys.stdout), ("errors", sys.stderr)):
             if _prints_to(stream, path):
                 raise BadArgumentError("--out", f"{path} is where this program prints its {name}")
+    _check_file(path, force)
     _check_writable(Path(os.path.realpath(path)).parent)
     return path
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, force: bool) -> None:
+    _check_kind(path)
+    if path.exists() and not force:
+        raise BadArgumentError("--out", f"{path} is there already; --force replaces it")
+
+
+def _check_kind(path: Path) -> None:
     try:
         kind = other_than_file(path)
     except OSError as error:

@@ -1,16 +1,21 @@
-"""What `diagnose` found, as numbers for a file and as a table to print."""
+"""What `diagnose` found, as numbers for a file, as a table to print and as a page."""
 
 import math
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from gumbel_moe.diagnostics import RoutingReport, UnbiasedReport, VarianceComparison
+from gumbel_moe.cli._json import of_check
+from gumbel_moe.diagnostics import RoutingReport, UnbiasedReport, VarianceComparison, pages
 
-_PACKAGES = ("gumbel_moe", "jax", "jaxlib", "numpyro", "numpy", "scipy", "arviz_base", "arviz_stats")
 _TIMED = ("seconds", "trace_x_seconds", "relative_per_second")
+_SETTINGS = {
+    "n": "datapoints",
+    "experts_per_datapoint": "experts per datapoint",
+    "scale": "standard deviation of the logits",
+    "draws": "draws of each chain",
+    "false_fail_rate": "false-fail rate",
+}
 
 
 class Findings(NamedTuple):
@@ -42,6 +47,11 @@ class Findings(NamedTuple):
         return (*self.check.reasons, *extra)
 
     @property
+    def variance(self) -> float:
+        """The trace of the covariance, of the draws that were compared with independent ones."""
+        return float(self.comparison.summary["trace"].iloc[-1])
+
+    @property
     def relative(self) -> tuple[float, float, float]:
         """The trace of the covariance over that of independent draws, with the ends of an interval."""
         row = self.comparison.summary.iloc[-1]
@@ -50,41 +60,31 @@ class Findings(NamedTuple):
 
 
 def as_json(found: Findings) -> dict[str, Any]:
-    """Without timings, so that the same arguments give the same bits; null for what is not finite."""
-    check, routing = found.check, found.routing
+    """Without timings."""
+    routing = found.routing
     relative, low, high = found.relative
-    return _plain(
-        {
-            "passed": found.passed,
-            "max_z": check.max_z,
-            "limit": check.limit,
-            "detectable_bias": check.detectable_bias,
-            "spread_z": check.spread_z,
-            "spread_limit": check.spread_limit,
-            "detectable_spread": check.detectable_spread,
-            "false_fail_rate": found.rate,
-            "variance": check.variance,
-            "relative_variance": {"to": "independent", "value": relative, "low": low, "high": high},
-            "reasons": list(found.reasons),
-            "coordinates": check.summary.reset_index().to_dict("records"),
-            "weights": {
-                "unbiased": routing.unbiased,
-                "max_z": routing.max_z,
-                "limit": routing.limit,
-                "effective_fraction": routing.effective_fraction,
-                "max_weight": routing.max_weight,
-                "largest_share": routing.largest_share,
-                "skipped": routing.skipped,
-                "max_violation": routing.max_violation,
-                "max_violation_sent": routing.max_violation_sent,
-                "entropy": routing.entropy,
-            },
-            "comparison": found.comparison.summary.drop(columns=list(_TIMED)).to_dict("index"),
-            "arguments": found.settings,
-            "versions": {package: version(package) for package in _PACKAGES},
-            "device": jax.devices()[0].device_kind,
-        }
-    )
+    return {
+        **of_check(found.check),
+        "passed": found.passed,
+        "false_fail_rate": found.rate,
+        "variance": found.variance,
+        "relative_variance": {"to": "independent", "value": relative, "low": low, "high": high},
+        "reasons": list(found.reasons),
+        "weights": {
+            "unbiased": routing.unbiased,
+            "max_z": routing.max_z,
+            "limit": routing.limit,
+            "effective_fraction": routing.effective_fraction,
+            "max_weight": routing.max_weight,
+            "largest_share": routing.largest_share,
+            "skipped": routing.skipped,
+            "max_violation": routing.max_violation,
+            "max_violation_sent": routing.max_violation_sent,
+            "entropy": routing.entropy,
+        },
+        "comparison": found.comparison.summary.drop(columns=list(_TIMED)).to_dict("index"),
+        "arguments": found.settings,
+    }
 
 
 def table(found: Findings) -> list[tuple[str, str]]:
@@ -93,14 +93,16 @@ def table(found: Findings) -> list[tuple[str, str]]:
     relative, *ends = found.relative
     interval = ", 95% interval {:.3f} to {:.3f}".format(*ends) if all(map(math.isfinite, ends)) else ""
     total = check.draws * check.chains
+    share = check.relative_detectable_bias
+    of_norm = f", {share:.3g} of the gradient's norm," if math.isfinite(share) else ""
     return [
         ("router", found.name),
         ("draws", f"{total:,} of {len(check.summary):,} coordinates"),
         ("largest |z| of a coordinate", f"{check.max_z:.2f}, limit {check.limit:.2f}"),
         ("t-score of all together", f"{check.spread_z:.2f}, limit {check.spread_limit:.2f}"),
         ("largest |z| of the weights", f"{routing.max_z:.2f}, limit {routing.limit:.2f}"),
-        ("detectable bias", f"{check.detectable_bias:.3g} in any one coordinate, with probability 0.99"),
-        ("variance (trace)", f"{check.variance:.4g}"),
+        ("detectable bias", f"{check.detectable_bias:.3g}{of_norm} in any one coordinate, with probability 0.99"),
+        ("variance (trace)", f"{found.variance:.4g}"),
         ("over that of independent draws", f"{relative:.3f}{interval}"),
         ("weights", f"effective fraction {routing.effective_fraction:.3f}, largest {routing.max_weight:.3g}"),
         ("skipped", f"{routing.skipped:.1%}"),
@@ -115,11 +117,21 @@ def verdict(found: Findings) -> str:
     return "\n".join(["FAILED: not an unbiased gradient", *(f"- {reason}" for reason in found.reasons)])
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def page(found: Findings) -> str:
+    """All of `report.html`."""
+    return pages.document(
+        f"{found.name}: {'passed' if found.passed else 'failed'}",
+        f"Is the gradient of {found.name} unbiased?",
+        pages.verdict(verdict(found), found.passed),
+        pages.rows(table(found)),
+        pages.section("Bias of every coordinate"),
+        pages.biases(found.check),
+        pages.section("Variance beside that of independent draws, which have no capacity"),
+        pages.variances(found.comparison),
+        pages.section("Weights and load"),
+        pages.routing(found.routing),
+        pages.section("Arguments"),
+        pages.rows((_SETTINGS.get(name, name), str(value)) for name, value in found.settings.items()),
+        pages.section("Coordinates"),
+        pages.coordinates(found.check, "; report.json has all"),
+    )

@@ -4,19 +4,31 @@ import argparse
 import sys
 
 import jax
+import numpy as np
 
 from gumbel_moe.cli._capacity import Capacity
 from gumbel_moe.cli._findings import Findings
-from gumbel_moe.cli._mixture import random_mixture
+from gumbel_moe.cli._mixture import mixture_of, random_mixture
+from gumbel_moe.cli._precision import precision
 from gumbel_moe.cli._routers import estimator, router_of
 from gumbel_moe.diagnostics import check_unbiased, compare_variance, routing_report
 
 
-def investigate(options: argparse.Namespace, capacity: Capacity) -> Findings:
-    """The router's gradient and weights tested, its variance measured."""
+def investigate(options: argparse.Namespace, capacity: Capacity, logits: np.ndarray | None = None) -> Findings:
+    """The router's gradient and weights tested, its variance measured, in the precision of the logits."""
+    with precision(np.dtype(np.float32) if logits is None else logits.dtype):
+        return _investigate(options, capacity, logits)
+
+
+def _investigate(options: argparse.Namespace, capacity: Capacity, given: np.ndarray | None) -> Findings:
     each = options.experts_per_datapoint
     router = router_of(options.router, capacity, options.estimator == "corrected", options.floor, each)
-    mixture = random_mixture(options.n, options.experts, options.scale, options.seed)
+    if given is None:
+        mixture = random_mixture(options.n, options.experts, options.scale, options.seed)
+        problem = {"scale": options.scale}
+    else:
+        mixture = mixture_of(given, options.seed)
+        problem = {"logits": str(options.logits)}
     settings = {
         "router": options.router,
         "estimator": options.estimator,
@@ -25,7 +37,7 @@ def investigate(options: argparse.Namespace, capacity: Capacity) -> Findings:
         "capacity": list(capacity) if isinstance(capacity, tuple) else capacity,
         "floor": getattr(router, "floor", None),
         **({} if each is None else {"experts_per_datapoint": each}),
-        "scale": options.scale,
+        **problem,
         "draws": options.draws,
         "chains": options.chains,
         "false_fail_rate": options.false_fail_rate,

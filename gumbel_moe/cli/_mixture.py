@@ -1,4 +1,4 @@
-"""A random mixture of linear experts, small enough that its gradient is known by enumeration."""
+"""A mixture of random linear experts, small enough that its gradient is known by enumeration."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ FEATURES = 8
 
 
 class RandomMixture(NamedTuple):
-    """Squared errors of `k` linear experts on `n` datapoints, and a linear router."""
+    """Squared errors of `k` linear experts on `n` datapoints, and a linear router, or logits as they are."""
 
     params: dict[str, Any]
     x: Array
@@ -23,6 +23,8 @@ class RandomMixture(NamedTuple):
 
     def logits(self, params: dict[str, Any]) -> Array:
         """`(n, k)`."""
+        if "logits" in params:
+            return params["logits"]
         return self.x @ params["router"]["weight"] + params["router"]["bias"]
 
     def outputs(self, params: dict[str, Any]) -> Array:
@@ -45,13 +47,22 @@ def random_mixture(n: int, k: int, scale: float, seed: int) -> RandomMixture:
     weight, bias = random.standard_normal((FEATURES, k)), random.standard_normal(k) / 3
     spread = np.std(x @ weight + bias)
     ratio = scale / spread if spread > 0 else 0.0
-    numbers = {
-        "router": {"weight": ratio * weight, "bias": ratio * bias},
-        "experts": {
-            "weight": random.standard_normal((FEATURES, k)) / np.sqrt(FEATURES),
-            "bias": random.standard_normal(k) / 3,
-        },
+    return _with_experts({"router": {"weight": ratio * weight, "bias": ratio * bias}}, x, k, random, np.float32)
+
+
+def mixture_of(logits: np.ndarray, seed: int) -> RandomMixture:
+    """Random experts for given logits `(n, k)`, which are parameters themselves, in their precision."""
+    random = np.random.default_rng(seed)
+    n, k = logits.shape
+    return _with_experts({"logits": logits}, random.standard_normal((n, FEATURES)), k, random, logits.dtype)
+
+
+def _with_experts(
+    params: dict[str, Any], x: np.ndarray, k: int, random: np.random.Generator, dtype: Any
+) -> RandomMixture:
+    experts = {
+        "weight": random.standard_normal((FEATURES, k)) / np.sqrt(FEATURES),
+        "bias": random.standard_normal(k) / 3,
     }
-    y = random.standard_normal(n)
-    params, x, y = jax.tree.map(lambda values: jnp.asarray(values, jnp.float32), (numbers, x, y))
-    return RandomMixture(params, x, y)
+    numbers = {**params, "experts": experts}, x, random.standard_normal(len(x))
+    return RandomMixture(*jax.tree.map(lambda values: jnp.asarray(values, dtype), numbers))

@@ -3,11 +3,13 @@
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from gumbel_moe.cli._exits import BAD_ARGUMENTS
+from gumbel_moe.cli._exits import BAD_ARGUMENTS, BadArgumentError
 
 _MOST = 2**31 - 1
+_MOST_DRAWS = 10_000_000
 _MOST_SCALE = 1e30  # the logits of a mixture are sums of several normal numbers, in float32
 
 
@@ -47,6 +49,27 @@ def add_floor(parser: argparse.ArgumentParser, default: float | None, said: str)
 def add_experts_per_datapoint(parser: argparse.ArgumentParser, said: str) -> None:
     """The option `--experts-per-datapoint`."""
     parser.add_argument("--experts-per-datapoint", type=whole(1, 1024), metavar="M", help=said)
+
+
+def add_draws(parser: argparse.ArgumentParser, of_rate: str, of_seed: str) -> None:
+    """How many gradients a test draws, at which false-fail rate, from which seed."""
+    option = parser.add_argument
+    option("--draws", type=whole(4, _MOST_DRAWS), default=2000, help="gradients drawn in each chain (default: 2000)")
+    option("--chains", type=whole(1, 1000), default=4, help="independent series of draws (default: 4)")
+    option("--false-fail-rate", type=rate, default=1e-6, metavar="R", help=f"{of_rate} (default: 1e-6)")
+    option("--seed", type=whole(0), default=0, help=f"{of_seed} (default: 0)")
+
+
+def check_draws(options: argparse.Namespace) -> None:
+    """Of all chains together, not too many to wait for."""
+    if options.draws * options.chains > _MOST_DRAWS:
+        raise BadArgumentError("--draws", f"times --chains must be at most {_MOST_DRAWS:,}")
+
+
+def add_out(parser: argparse.ArgumentParser, metavar: str, said: str, *, required: bool = True) -> None:
+    """The options `--out` and `--force`."""
+    parser.add_argument("--out", type=Path, required=required, metavar=metavar, help=said)
+    parser.add_argument("--force", action="store_true", help="replace files of --out that are there already")
 
 
 def whole(least: int, most: int = _MOST) -> Callable[[str], int]:

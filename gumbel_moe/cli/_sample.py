@@ -25,7 +25,7 @@ def sample(options: argparse.Namespace) -> int:
     if options.draws * n > _MOST_NUMBERS:
         raise BadArgumentError("--draws", f"times the {n:,} rows of --logits must be at most {_MOST_NUMBERS:,}")
     capacity = capacity_of(options.capacity, options.router, n, k)
-    path = output_file(options.out, options.logits)
+    path = output_file(options.out, options.logits, options.force)
 
     from gumbel_moe.cli._sampling import draw_all  # now that nothing is wrong: JAX takes seconds to import
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gumbel_moe._router_table import names
-from gumbel_moe.cli._parser import add_experts_per_datapoint, add_floor, add_router, places, whole
+from gumbel_moe.cli._parser import add_experts_per_datapoint, add_floor, add_out, add_router, places, whole
 
 _ABOUT = """\
 Draw assignments of n datapoints to k experts for your own logits.
@@ -34,7 +34,8 @@ exit codes:
   3    the program itself failed, with a traceback
   130  interrupted with Ctrl-C
 Whatever the exit code but 0, an older output file is as it was. A symbolic link is followed;
-a folder, a device, a pipe (so /dev/stdout too) or the file of --logits is refused.
+a folder, a device, a pipe (so /dev/stdout too) or the file of --logits is refused, and a file
+that is there already needs --force.
 
 example:
   python -c "import numpy as np; np.save('logits.npy', np.random.randn(64, 8))"
@@ -57,7 +58,7 @@ def add(commands: Any) -> None:
     )
     option("--draws", type=whole(1, 10_000_000), default=1, help="how many assignments (default: 1)")
     option("--seed", type=whole(0), default=0, help="of the draws (default: 0)")
-    option("--out", type=Path, required=True, metavar="FILE.npz", help="where to write")
+    add_out(parser, "FILE.npz", "where to write")
     parser.set_defaults(run=_run, prog=parser.prog)
 
 

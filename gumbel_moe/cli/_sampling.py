@@ -1,8 +1,6 @@
 """Draws of an assignment for a matrix of logits."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +14,7 @@ from gumbel_moe._floor import floored, reweighted
 from gumbel_moe._optional import progress_bar
 from gumbel_moe.cli._capacity import Capacity
 from gumbel_moe.cli._exits import BadArgumentError
+from gumbel_moe.cli._precision import precision
 from gumbel_moe.distributions import GumbelMatching, SkipAssignment
 from gumbel_moe.routing import IndependentRouter
 
@@ -35,7 +34,7 @@ class Draws(NamedTuple):
 
 def draw_all(router: str, logits: np.ndarray, capacity: Capacity, floor: float, seed: int, draws: int) -> Draws:
     """Draws in the precision of the logits."""
-    with _precision(logits.dtype):
+    with precision(logits.dtype):
         return _draw_all(router, logits, capacity, floor, seed, draws)
 
 
@@ -91,14 +90,3 @@ def _gumbel_matching(logits: Array, capacity: Capacity, floor: float, keys: Arra
 
 
 _PROCESSES = {"independent": _independent, "skip": _skip, "gumbel_matching": _gumbel_matching}
-
-
-@contextmanager
-def _precision(dtype: np.dtype) -> Iterator[None]:
-    """Compute in this precision, and leave JAX as it was."""
-    before = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-    jax.config.update("jax_enable_x64", dtype == np.float64)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_x64", before)

@@ -74,6 +74,17 @@ class AssignmentReport(Saved):
         pictures = need("gumbel_moe.diagnostics.pictures", "a picture")
         return pictures.draw_co_assignment({self.site: self.co_assignment}, labels, path)
 
+    def page(self) -> str:
+        """One HTML page with the co-assignments and the most frequent expert of every datapoint.
+
+        **Raises:** `ModuleNotFoundError` without matplotlib.
+        """
+        pages = need("gumbel_moe.diagnostics.pages", "a page")
+        chains, draws, n = self.samples[self.site].shape
+        heading = f"Assignments {self.site}"
+        size = pages.rows([("chains", str(chains)), ("draws of each", f"{draws:,}"), ("datapoints", f"{n:,}")])
+        return pages.document(heading, heading, size, pages.memberships(self))
+
     @cached_property
     def _draws(self) -> np.ndarray:
         value = self.samples[self.site].reshape(-1, len(self.datapoints))

@@ -11,9 +11,10 @@ import pandas as pd
 from arviz_stats import mcse as arviz_mcse  # pyright: ignore[reportPrivateImportUsage]
 from jax import Array
 
-from gumbel_moe._checks import check_draws, check_positive_int, check_rate
+from gumbel_moe._checks import check_draws, check_positive, check_positive_int, check_rate
 from gumbel_moe._keys import check_key
 from gumbel_moe._optional import need, progress_bar
+from gumbel_moe.diagnostics._coordinate_tests import draws_for
 from gumbel_moe.diagnostics._draws import GradientEstimator, layout_of_draws
 from gumbel_moe.diagnostics._evidence import Evidence, gather
 from gumbel_moe.diagnostics._keep import choose_kept
@@ -111,6 +112,53 @@ class UnbiasedReport(Saved):
         """The trace of the covariance of one draw."""
         return float(np.sum(self.evidence.moments.variance))
 
+    @property
+    def relative_detectable_bias(self) -> float:
+        """`detectable_bias` over the norm of the exact gradient; NaN where that is 0, or `exact` was None."""
+        norm = float(np.linalg.norm(self.evidence.exact))
+        return self.detectable_bias / norm if norm > 0 else float("nan")
+
+    def draws_needed(self, bias: float) -> int:
+        """How many draws of every chain make a bias of this size detectable, from the spread of the draws seen.
+
+        With as many, and the same chains and rate, a check is expected to have this `detectable_bias`, the bias in any
+        one coordinate that it finds with probability 0.99.
+
+        **Arguments:**
+
+        - `bias`: in units of the gradient, positive.
+
+        **Returns:** what to give `check_unbiased` as `draws`.
+
+        **Raises:** `ValueError` for a bias that is not positive, or below what rounding alone may do; and where draws
+        were not finite.
+
+        ```python
+        >>> import jax
+        >>> from gumbel_moe.diagnostics import check_unbiased
+        >>> report = check_unbiased(lambda key: jax.random.normal(key, (3,)), jax.numpy.zeros(3), jax.random.key(0))
+        >>> needed = report.draws_needed(report.detectable_bias / 2)
+        >>> 3.9 < needed / report.draws < 4.1  # half the bias, four times the draws
+        True
+
+        ```
+        """
+        e = self.evidence
+        total = draws_for(
+            check_positive("bias", bias), e.layout, e.exact, e.moments, e.coordinates, self.false_fail_rate / 2
+        )
+        return max(4, -(-total // self.chains))
+
+    def page(self) -> str:
+        """One HTML page with the verdict, all biases and the table of coordinates: no script, no network needed.
+
+        **Raises:** `ModuleNotFoundError` without matplotlib.
+        """
+        pages = need("gumbel_moe.diagnostics.pages", "a page")
+        heading = "No bias found" if self.passed else "Not an unbiased gradient"
+        parts = (pages.verdict(str(self), self.passed), pages.biases(self), pages.coordinates(self))
+        return pages.document(heading, heading, *parts)
+
     def plot(self, path: str | Path | None = None, *, most: int = 30) -> Any:
         """The biases that stand out most, with intervals around them and what could have been detected.
 
@@ -128,6 +176,7 @@ class UnbiasedReport(Saved):
     def __str__(self) -> str:
         e = self.evidence
         total = self.draws * self.chains
+        relative = self.relative_detectable_bias
         lines = [
             f"{'PASSED' if self.passed else 'FAILED'}: {total:,} draws of {e.layout.size:,} coordinates",
             f"largest |z| of a coordinate {self.max_z:.2f}, limit {self.limit:.2f}",
@@ -135,6 +184,8 @@ class UnbiasedReport(Saved):
             f"an unbiased estimator fails with probability {self.false_fail_rate:g}",
             f"a bias of {self.detectable_bias:.3g} in any one coordinate would have been found with probability 0.99",
         ]
+        if np.isfinite(relative):
+            lines.append(f"that is {relative:.3g} of the norm of the gradient")
         if np.isfinite(self.detectable_spread):
             lines.append(
                 f"so would one spread over many, of {self.detectable_spread:.3g} standard deviations of a draw together"

@@ -82,6 +82,16 @@ class VarianceComparison(Saved):
         """
         return need("gumbel_moe.diagnostics.pictures", "a picture").draw_comparison(self, path)
 
+    def page(self) -> str:
+        """One HTML page with the picture and the table, whose ratios are all of this variance over the reference's.
+
+        **Raises:** `ModuleNotFoundError` without matplotlib.
+        """
+        pages = need("gumbel_moe.diagnostics.pages", "a page")
+        heading = "Variance of " + ", ".join(map(str, self.summary.index))
+        draws = pages.rows([("draws of each", f"{self.draws * self.chains:,}"), ("compared with", self.reference)])
+        return pages.document(heading, heading, draws, pages.variances(self))
+
     def __str__(self) -> str:
         title = f"{self.draws * self.chains:,} draws each; relative to {self.reference}, {self.interval:.0%} intervals"
         table = self.summary

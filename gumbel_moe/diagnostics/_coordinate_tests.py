@@ -70,6 +70,33 @@ def reach(limit: float, freedom: int) -> float:
     return float(limit * (1 - 1 / (4 * freedom)) + stats.norm.ppf(POWER) * spread)
 
 
+def draws_for(
+    bias: float, layout: Layout, exact: np.ndarray, moments: Moments, tests: CoordinateTests, rate: float
+) -> int:
+    """The least number of draws of which every coordinate's detectable bias is at most `bias`, from `tests` of fewer
+    or more: rounding stays as it is, what events unseen may add falls with the number of draws.
+    """
+    if not (np.isfinite(tests.error).all() and np.isfinite(tests.allowance).all()):
+        raise ValueError("draws_needed must have draws that are finite, and not all of them were")
+    fixed = rounding(layout, exact, moments)
+    unseen = (tests.allowance - fixed) * moments.count
+    deviation = tests.error * np.sqrt(moments.count)
+    if bias <= np.max(fixed):
+        raise ValueError(f"bias must be above {np.max(fixed):.2g}, which rounding alone may be, got {bias:.2g}")
+
+    def enough(draws: int) -> bool:
+        limit = float(stats.t.isf(rate / (2 * layout.size), draws - 1))
+        return bool(np.max(fixed + unseen / draws + reach(limit, draws - 1) * deviation / np.sqrt(draws)) <= bias)
+
+    low, high = 1, 4
+    while not enough(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
 def _unseen(layout: Layout, moments: Moments, rate: float) -> np.ndarray:
     """What events too rare for these draws could add to the mean: their rate at most, times the largest value seen.
 

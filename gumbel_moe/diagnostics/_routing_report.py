@@ -127,20 +127,31 @@ class RoutingReport(Saved):
         """
         return need("gumbel_moe.diagnostics.pictures", "a picture").draw_routing(self, path)
 
-    def __str__(self) -> str:
+    def page(self) -> str:
+        """One HTML page with the verdict on the weights, their histogram and the load of every expert.
+
+        **Raises:** `ModuleNotFoundError` without matplotlib.
+        """
+        pages = need("gumbel_moe.diagnostics.pages", "a page")
+        heading = "A router at work"
+        told = "\n".join(self._words())
+        return pages.document(heading, heading, pages.verdict(told, self.unbiased), pages.routing(self))
+
+    def _words(self) -> list[str]:
         n, k = self.p.shape
         verdict = "weights unbiased" if self.unbiased else "weights BIASED: E[w 1(z=j)] is not p"
         violation = f"max violation {self.max_violation:.3f}, as sent {self.max_violation_sent:.3f}"
         tail = f"largest {self.max_weight:.3g}, largest share {self.largest_share:.3g}"
-        lines = [
+        return [
             f"{self.draws:,} draws of {n:,} datapoints and {k:,} experts: {verdict}",
             f"largest |z| {self.max_z:.2f}, limit {self.limit:.2f}, false-fail rate {self.false_fail_rate:g}",
             f"skipped {self.skipped:.1%}; {violation}",
             f"weights: effective fraction {self.effective_fraction:.3f}, {tail}",
             f"entropy {self.entropy:.3f} nats, of the mean {self.entropy_of_mean:.3f}, at most {np.log(k):.3f}",
-            self.summary.round(3).to_string(),
         ]
-        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return "\n".join([*self._words(), self.summary.round(3).to_string()])
 
     __repr__ = __str__
 

@@ -18,6 +18,25 @@ _MOST_SCORES = 2**22
 _MOST_PER_EXPERT = 1024  # a datapoint that leaves an expert costs a pass over those that stay
 
 
+def compiled_solver_available() -> bool:
+    """Whether matchings and their probabilities on a CPU are computed by the compiled solver.
+
+    It is built when the package is installed where a C++ compiler is, for the JAX that is installed then. Without it,
+    or with `GUMBEL_MOE_COMPILED=0` in the environment, the same is computed in JAX, and takes longer, above all to
+    compile.
+
+    **Returns:** whether this process can use it.
+
+    ```python
+    >>> from gumbel_moe.matching import compiled_solver_available
+    >>> compiled_solver_available() in (True, False)
+    True
+
+    ```
+    """
+    return AVAILABLE
+
+
 def suits(n: int, k: int, each: int | None = None) -> bool:
     """Whether a problem of `n` datapoints and `k` experts goes to the compiled solver where it runs on a CPU.
 

@@ -21,6 +21,9 @@ from inference.shared.folder import keep_earlier, sole_writer
 from inference.shared.machine import versions
 from models.data import Wines, load_wines
 
+_DRAWS = "balanced_regression.nc"
+_PICTURES = ("wines_co_assignment.png", "wines_fit.png", "wines_slopes.png")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; the exit code: 0, or 130 when it was interrupted."""
@@ -34,7 +37,7 @@ def _run(parser: Parser, args: argparse.Namespace) -> int:
     path = args.out / "balanced_regression.json"
     settings = {name: getattr(args, name) for name in ("seed", "chains", "draws", "rounds", "every")}
     rows = _earlier(parser, path, settings) if args.resume else []
-    for file in () if args.resume else (path, args.out / "balanced_regression.nc"):
+    for file in () if args.resume else (path, *(args.out / name for name in (_DRAWS, *_PICTURES))):
         if moved := keep_earlier(file):
             print(f"kept the earlier results as {moved}")
     fits: dict[str, Samples] = {}
@@ -111,11 +114,12 @@ def _draw(folder: Path, wines: Wines, fits: dict[str, Samples]) -> None:
     posterior = {name: np.asarray(x) for name, x in fits["balanced"].items() if name != "membership"}
     names = [f"wine {i}" for i in range(len(wines.truth))]
     report = assignment_report(posterior, "z", len(wines.sizes), datapoints=names)
-    report.save(folder / "balanced_regression.nc")
-    report.plot(folder / "wines_co_assignment.png", groups=wines.truth)
-    draw_wines(wines, fits, folder / "wines_fit.png")
-    draw_slopes(report.data, folder / "wines_slopes.png")
-    print(f"wrote {folder / 'balanced_regression.nc'} and three pictures")
+    co_assignment, lines, slopes = (folder / name for name in _PICTURES)
+    report.save(folder / _DRAWS)
+    report.plot(co_assignment, groups=wines.truth)
+    draw_wines(wines, fits, lines)
+    draw_slopes(report.data, slopes)
+    print(f"wrote {folder / _DRAWS} and three pictures")
 
 
 def _earlier(parser: Parser, path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:

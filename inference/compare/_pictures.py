@@ -11,6 +11,15 @@ from inference.shared.style import COLOURS, INK, KINDS, bar_legend, curve_legend
 from inference.training.starts import Outcome
 from inference.training.tasks import Task
 
+CURVES = (
+    "the objective at test over the steps of training, a panel for each router: the lower, the better its gradient has "
+    "led; the grey curves are the medians of the others"
+)
+LOAD = (
+    "how many datapoints of a batch every expert computes at the end of training, and hatched how many it was sent but "
+    "had no room for"
+)
+"""What the two pictures show, in a sentence."""
 _STYLES = ("--", ":")  # of the references
 
 

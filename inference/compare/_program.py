@@ -2,14 +2,16 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from inference.compare._pictures import draw_curves, draw_load
+from inference.compare._pictures import CURVES, LOAD, draw_curves, draw_load
+from inference.compare._plan import Part, Plan
 from inference.compare._references import logistic_regression, single_network
-from inference.compare._results import Results
+from inference.compare._results import Results, picture_names
 from inference.compare._table import legend, results_table
-from inference.compare._toy import draw_toy
+from inference.compare._toy import TOY, draw_toy
 from inference.shared.arguments import Parser, add_shared, positive
 from inference.shared.folder import sole_writer
 from inference.training.arguments import routers
@@ -32,13 +34,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, problems: list[tuple[Task, list[Method]]]) -> int:
-    results = Results(args.out, args.seed)
+    results = Results(args.out, args.seed, [task.name for task, _ in problems])
     for moved in results.moved:
         print(f"kept the earlier results as {moved}")
+    parts = [
+        Part(task, len(methods) + (task.name == "digits"), args.starts or task.starts, args.steps or task.steps)
+        for task, methods in problems
+    ]
+    plan = Plan(parts)
+    print(plan, flush=True)
     interrupted = False
     try:
-        for task, methods in problems:
-            _compare(task, methods, args, results)
+        for (task, methods), part in zip(problems, parts, strict=True):
+            _compare(task, methods, args, results, lambda part=part: plan.finished(part))
     except KeyboardInterrupt:
         interrupted = True
     _tell(results)
@@ -71,22 +79,27 @@ def _parser() -> Parser:
     return parser
 
 
-def _compare(task: Task, methods: list[Method], args: argparse.Namespace, results: Results) -> None:
+def _compare(
+    task: Task, methods: list[Method], args: argparse.Namespace, results: Results, finished: Callable[[], str]
+) -> None:
     """Train all routers, then the references, on one problem; draw whatever has finished, also when interrupted."""
     try:
-        _train_all(task, methods, args, results)
+        _train_all(task, methods, args, results, finished)
         if task.name == "digits":
             _train_all(
                 single_network(TASKS[task.name](args.seed)),
                 [METHODS["independent"]],
                 args,
                 results,
+                finished,
                 reference="single_network",
             )
             results.add_row(logistic_regression(load_digits_split(args.seed)))
     finally:
-        for path in _draw(task, results):
-            print(f"wrote {path}")
+        for path, caption in _draw(task, results).items():
+            results.captions[path.name] = caption
+            print(f"wrote {path}: {caption}")
+        results.write()
 
 
 def _problem(task: Task, args: argparse.Namespace) -> tuple[Task, list[Method]]:
@@ -98,7 +111,12 @@ def _problem(task: Task, args: argparse.Namespace) -> tuple[Task, list[Method]]:
 
 
 def _train_all(
-    task: Task, methods: list[Method], args: argparse.Namespace, results: Results, reference: str | None = None
+    task: Task,
+    methods: list[Method],
+    args: argparse.Namespace,
+    results: Results,
+    finished: Callable[[], str],
+    reference: str | None = None,
 ) -> None:
     """An outcome for every method, saved as soon as it is there; while one is trained, the next is compiled."""
     start = starting_points(task, args.seed, args.starts or task.starts)
@@ -112,27 +130,28 @@ def _train_all(
             finally:
                 results.add(task, outcome)
             took = f"{outcome.compile_seconds:.1f} s to compile, {outcome.run_seconds:.1f} s to train"
-            print(f"{task.name} {outcome.router}: {took}", flush=True)
+            print(f"{task.name} {outcome.router}: {took}{finished()}", flush=True)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _draw(task: Task, results: Results) -> list[Path]:
-    """The pictures of one problem, of the routers that have finished."""
+def _draw(task: Task, results: Results) -> dict[Path, str]:
+    """The pictures of one problem, of the routers that have finished, with what they show."""
     rows = {row["router"]: row for row in results.rows if row["data"] == task.name}
     outcomes = [outcome for outcome in results.outcomes if outcome.data == task.name and outcome.finished]
     routers = [outcome for outcome in outcomes if outcome.kind != "reference"]
     if not routers:
-        return []
+        return {}
     references = {name: row["true_loss_median"] for name, row in rows.items() if row["kind"] == "reference"}
-    paths = [
-        draw_curves(routers, references, task.evaluation.unit, results.folder / f"{task.name}_curves.png"),
-        draw_load(task, routers, results.folder / f"{task.name}_load.png"),
-    ]
+    curves, load, fit = (results.folder / name for name in picture_names(task.name))
+    pictures = {
+        draw_curves(routers, references, task.evaluation.unit, curves): CURVES,
+        draw_load(task, routers, load): LOAD,
+    }
     if task.name == "toy":
         chosen = [rows[outcome.router] for outcome in routers]
-        paths.append(draw_toy(task, routers, chosen, results.folder / "toy_fit.png"))
-    return paths
+        pictures[draw_toy(task, routers, chosen, fit)] = TOY
+    return pictures
 
 
 def _tell(results: Results) -> None:

@@ -15,19 +15,29 @@ from inference.training.starts import Outcome
 from inference.training.tasks import Task
 
 
+def picture_names(task: str) -> list[str]:
+    """Files of learning curves, load and fit; not every problem has them all."""
+    return [f"{task}_{kind}.png" for kind in ("curves", "load", "fit")]
+
+
 @dataclass
 class Results:
     """Rows for `results.json`, and every metric of every start at every point for `curves.npz`."""
 
     folder: Path
     seed: int
+    tasks: list[str]
     rows: list[Row] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    captions: dict[str, str] = field(default_factory=dict)
+    """What the pictures show, by the names of their files."""
     interrupted: Row | None = None
     """What the router reached that was being trained when the program was interrupted."""
 
     def __post_init__(self) -> None:
-        self.moved = [moved for name in ("results.json", "curves.npz") if (moved := keep_earlier(self.folder / name))]
+        pictures = [name for task in self.tasks for name in picture_names(task)]
+        names = ("results.json", "curves.npz", *pictures)
+        self.moved = [moved for name in names if (moved := keep_earlier(self.folder / name))]
 
     def add(self, task: Task, outcome: Outcome) -> None:
         """Take in an outcome, finished or not, and write."""
@@ -48,6 +58,8 @@ class Results:
     def write(self) -> None:
         """Both files, each whole or not at all."""
         content: dict[str, Any] = {"rows": self.rows, "seed": self.seed, "versions": versions(), "machine": machine()}
+        if self.captions:
+            content["pictures"] = self.captions
         if self.interrupted is not None:
             content["interrupted"] = self.interrupted
         write_json(self.folder / "results.json", content)

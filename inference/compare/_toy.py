@@ -17,6 +17,11 @@ from inference.training.starts import Outcome
 from inference.training.tasks import Task
 from models.data import bent_line_grid
 
+TOY = (
+    "for each router the start of median loss: the bent line, both lines that were learned, and in the strip below who "
+    "is asked where"
+)
+"""What the picture shows, in a sentence."""
 _EXPERTS = ("#009e73", "#e69f00")
 _BY_EXPERT = LinearSegmentedColormap.from_list("experts", _EXPERTS)
 _LOW, _HIGH = -0.75, 1.6

@@ -20,6 +20,7 @@ from inference.shared.folder import keep_earlier, sole_writer
 from inference.shared.machine import machine, versions
 
 _STEPS = 1000
+_PICTURES = ("latent_routing_fit.png", "latent_routing_curves.png", "latent_routing_load.png")
 _SETTINGS = ("seed", "starts", "steps", "particles", "images")
 
 
@@ -38,8 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, settings: dict[str, Any], path: Path, folder: Path) -> int:
-    if not args.resume and (moved := keep_earlier(path)):
-        print(f"kept the earlier results as {moved}")
+    for file in () if args.resume else (path, *(args.out / name for name in _PICTURES)):
+        if moved := keep_earlier(file):
+            print(f"kept the earlier results as {moved}")
 
     given = problem(args.seed, args.starts, args.images)
     fits: list[Fit] = []
@@ -119,6 +121,7 @@ def _fits(args: argparse.Namespace, given: Problem, folder: Path) -> Any:
                 yield Fit.read(file)
                 continue
             fit = train_fit(programs[name].result(), given, args.steps)
+            keep_earlier(file)
             fit.save(file)
             print(f"{name}: {fit.seconds:.1f} s", flush=True)
             yield fit
@@ -140,11 +143,11 @@ def _draw(args: argparse.Namespace, given: Problem, fits: list[Fit]) -> None:
     chosen = (drawn or fits)[-1]
     middle = int(np.argsort(chosen.curves["test"][:, -1])[(args.starts - 1) // 2])
     pictures = [
-        draw_latent_fit(chosen, middle, args.seed + middle, args.images, args.out / "latent_routing_fit.png"),
-        draw_bounds(fits, args.out / "latent_routing_curves.png"),
+        draw_latent_fit(chosen, middle, args.seed + middle, args.images, args.out / _PICTURES[0]),
+        draw_bounds(fits, args.out / _PICTURES[1]),
     ]
     if sampled := [fit for fit in fits if not ESTIMATORS[fit.router].enumerates]:
         fair = args.images / chosen.demand.shape[1]
-        pictures.append(draw_shares(sampled, fair, args.out / "latent_routing_load.png"))
+        pictures.append(draw_shares(sampled, fair, args.out / _PICTURES[2]))
     for picture in pictures:
         print(f"wrote {picture}")

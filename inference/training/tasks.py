@@ -49,6 +49,12 @@ class Task:
     on_training_data: Evaluation | None = None
     """What is measured on all of `data.train`; estimators of a gradient show there what they are worth."""
     experts_per_datapoint: int = 1
+    published: tuple[int, int] | None = None
+    """Starts and steps of the README's table, where it has the problem."""
+    compile_seconds: float = 10.0
+    """Of one method, more or less, on two cores; and"""
+    seconds: float = 1.0
+    """of 1,000 steps of one start."""
 
     @property
     def num_experts(self) -> int:
@@ -94,6 +100,9 @@ def toy_task(seed: int) -> Task:
         evaluation=Evaluation(mixture_metrics, "squared error", solved_below=0.01),
         starts=10,
         steps=10_000,
+        published=(100, 10_000),
+        compile_seconds=5,
+        seconds=0.05,
     )
 
 
@@ -111,6 +120,8 @@ def regions_task(seed: int) -> Task:
         starts=4,
         steps=1000,
         methods=ESTIMATOR_METHODS,
+        compile_seconds=12,
+        seconds=1.2,
     )
 
 
@@ -132,6 +143,9 @@ def digits_task(seed: int) -> Task:
         on_training_data=Evaluation(training_metrics, "nats"),
         starts=10,
         steps=1000,
+        published=(20, 3000),
+        compile_seconds=12,
+        seconds=1.3,
     )
 
 

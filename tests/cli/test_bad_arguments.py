@@ -235,6 +235,27 @@ def test_only_files_are_replaced(command, logits, tmp_path, capsys):
     assert list(pipe.parent.iterdir()) == [pipe]
 
 
+@pytest.mark.parametrize("command", ["sample", "diagnose", "check"])
+def test_nothing_is_replaced_unasked(command, logits, tmp_path, capsys):
+    there = tmp_path / "out" / ("x.npz" if command == "sample" else "report.json")
+    there.parent.mkdir()
+    there.write_text("old")
+    words = {
+        "sample": ["sample", "--router", "skip", "--logits", logits, "--out", there],
+        "diagnose": [*DIAGNOSE, "--out", there.parent],
+        "check": ["check", "nowhere:problem", "--out", there.parent],
+    }[command]
+    assert f"argument --out: {there} is there already; --force replaces it" in refused(capsys, words)
+    assert there.read_text() == "old"
+    assert list(there.parent.iterdir()) == [there]
+
+
+@pytest.mark.parametrize("option", ["n", "experts", "scale"])
+def test_logits_say_what_the_problem_is(option, logits, tmp_path, capsys):
+    said = refused(capsys, [*DIAGNOSE, "--logits", logits, f"--{option}", "4", "--out", tmp_path])
+    assert f"argument --{option}: is for a random mixture; --logits says what there is" in said
+
+
 def test_folders_made_in_vain_go_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_files, "_check_writable", fail := Mock(side_effect=BadArgumentError("--out", "is full")))
     assert "argument --out: is full" in refused(capsys, [*DIAGNOSE, "--out", tmp_path / "made" / "by it"])

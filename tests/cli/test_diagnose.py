@@ -5,10 +5,14 @@ import re
 import sys
 from html.parser import HTMLParser
 
+import jax
+import numpy as np
 import pytest
 import xarray
+from scipy.special import softmax
 
 from gumbel_moe.cli import _investigation, main
+from gumbel_moe.cli._mixture import mixture_of
 from tests.cli.browser import BROKEN, BROWSER, PROBE, console
 
 SMALL = ["--n", "12", "--experts", "3", "--draws", "200", "--chains", "2"]
@@ -114,6 +118,62 @@ def test_gated_routers_fail(router, tmp_path):
     assert run(tmp_path, "--router", router) == 1
 
 
+RAW = r"\w+_\w+|\b(?:se|ess|mcse|nan|p|n)\b"
+
+
+def test_page_speaks_and_agrees_with_the_numbers(skip):
+    """The same ratio of variances above, in the table and in the file, and headings in words."""
+    page = re.sub(r"base64,[^\"]*", "", (skip / "report.html").read_text())
+    numbers = json.loads((skip / "report.json").read_text())
+    ratio = numbers["relative_variance"]["value"]
+    said = re.search(r"over that of independent draws</th><td>([\d.]+), 95% interval ([\d.]+) to ([\d.]+)", page)
+    assert said is not None
+    again = re.search(r"over that of independent</th><td>1</td><td>([\d.]+) \(([\d.]+) to ([\d.]+)\)", page)
+    assert again is not None
+    assert [float(x) for x in again.groups()] == pytest.approx([float(x) for x in said.groups()], abs=6e-4)
+    assert float(said[1]) == pytest.approx(ratio, abs=6e-4)
+    variance = re.search(r"variance \(trace\)</th><td>([\d.]+)<", page)
+    assert variance is not None
+    assert float(variance[1]) == pytest.approx(numbers["variance"], rel=1e-3)
+    assert numbers["variance"] == numbers["comparison"]["skip"]["trace"]
+    headings = re.findall(r"<th[^>]*>([^<]*)</th>", page)
+    assert len(headings) > 50
+    assert [heading for heading in headings if re.fullmatch(RAW, heading)] == []
+
+
+def test_mixture_of_given_logits():
+    """They are parameters, -inf among them, and their gradient that of the mean over datapoints."""
+    logits = np.array([[0.0, 1.0, -np.inf], [1.0, 0.0, 0.5]], np.float32)
+    mixture = mixture_of(logits, 0)
+    exact = jax.tree.map(np.asarray, mixture.exact())
+    p, losses = softmax(logits, axis=1), np.asarray(mixture.all_losses(mixture.params))
+    expected = p * (losses - np.sum(p * losses, axis=1, keepdims=True)) / 2
+    np.testing.assert_allclose(exact["logits"], expected, atol=1e-6)
+    assert exact["experts"]["weight"].shape == (8, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("router", "width"), [("skip", np.float32), ("skip", np.float64), ("gumbel-matching", np.float32)]
+)
+def test_own_logits(router, width, tmp_path):
+    """Of -inf too, in their own precision; without the weights the same draws fail. False-fail rate: 1e-6."""
+    logits = np.random.default_rng(0).normal(size=(12, 3)).astype(width)
+    logits[:2, 2] = -np.inf
+    np.save(tmp_path / "logits.npy", logits)
+    words = ["diagnose", "--router", router, "--logits", str(tmp_path / "logits.npy"), "--chains", "2"]
+    assert main([*words, "--draws", "200", "--capacity", "6", "--out", str(tmp_path / "a")]) == 0
+    numbers = json.loads((tmp_path / "a" / "report.json").read_text())
+    assert numbers["arguments"]["logits"] == str(tmp_path / "logits.npy")
+    assert (numbers["arguments"]["n"], numbers["arguments"]["experts"]) == (12, 3)
+    names = [row["parameter"] for row in numbers["coordinates"]]
+    assert {"logits[0,0]", "logits[11,2]", "experts.bias[2]"} <= set(names)
+    assert numbers["coordinates"][names.index("logits[0,2]")]["sd"] == 0
+    if router == "skip":
+        fewer = ["--estimator", "uncorrected", "--capacity", "2", "--draws", "1000", "--out", str(tmp_path / "b")]
+        assert main([*words, *fewer]) == 1
+
+
 @pytest.mark.slow
 def test_same_seed_same_bits(skip, tmp_path):
     assert run(tmp_path, "--router", "skip", "--seed", "3") == 0
@@ -186,7 +246,7 @@ def test_crash_is_not_taken_for_a_bias(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(_investigation, "investigate", crash)
     (tmp_path / "report.json").write_text("old")
-    assert run(tmp_path, "--router", "skip") == 3
+    assert run(tmp_path, "--router", "skip", "--force") == 3
     assert "RuntimeError: the disk is gone" in capsys.readouterr().err
     assert (tmp_path / "report.json").read_text() == "old"
 

@@ -19,12 +19,12 @@ def test_console_script_is_the_function():
     assert getattr(import_module(module), name) is main
 
 
-@pytest.mark.parametrize("command", [[], ["diagnose"], ["sample"]])
+@pytest.mark.parametrize("command", [[], ["diagnose"], ["check"], ["sample"]])
 def test_help_teaches(command, capsys):
     assert main([*command, "--help"]) == 0
     out = capsys.readouterr().out
     assert "example" in out
-    assert "gumbel-moe sample --router" in out or "gumbel-moe diagnose --router" in out
+    assert any(f"gumbel-moe {start}" in out for start in ("sample --router", "diagnose --router", "check coins:"))
     assert "exit codes" in out
     assert max(map(len, out.splitlines())) <= 100
 
@@ -52,6 +52,8 @@ UNHURRIED = {"jax", "numpyro", "arviz_base", "arviz_stats", "xarray", "pandas", 
 def test_arguments_do_not_wait_for_jax(tmp_path):
     """Nor for what else takes seconds to import: help, the version, and whatever is wrong with what was given."""
     np.save(tmp_path / "logits.npy", np.zeros((6, 3)))
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "report.html").touch()
     np.save(tmp_path / "nan.npy", np.full((6, 3), np.nan))
     sample = ["sample", "--router", "skip", "--out", "x", "--logits"]
     diagnose = ["diagnose", "--router", "skip", "--out", "x"]
@@ -71,6 +73,12 @@ def test_arguments_do_not_wait_for_jax(tmp_path):
         [*diagnose, "--router", "base", "--estimator", "uncorrected"],
         [*diagnose, "--n", "100000", "--experts", "1000"],
         [*diagnose, "--out", "logits.npy"],
+        [*diagnose, "--logits", "nan.npy"],
+        [*diagnose, "--out", "there"],
+        ["check", "coins.py:problem"],
+        ["check", "coins"],
+        ["check", "nowhere:problem"],
+        ["check", "nowhere:problem", "--out", "there"],
     ]
     code = f"""
 import sys

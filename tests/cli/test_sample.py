@@ -18,7 +18,22 @@ def draw(folder, router, logits=LOGITS, **options):
     np.save(folder / "logits.npy", logits)
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     path = folder / "draws.npz"
-    assert main(["sample", "--router", router, "--logits", str(folder / "logits.npy"), "--out", str(path), *words]) == 0
+    assert (
+        main(
+            [
+                "sample",
+                "--router",
+                router,
+                "--logits",
+                str(folder / "logits.npy"),
+                "--out",
+                str(path),
+                "--force",
+                *words,
+            ]
+        )
+        == 0
+    )
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 
@@ -141,7 +156,23 @@ def test_full_disk_is_one_line_and_keeps_the_older_file(tmp_path, capsys):
     path.write_text("old")
     logits = str(tmp_path / "logits.npy")
     with full_disk(2000):
-        assert main(["sample", "--router", "independent", "--logits", logits, "--out", str(path), "--draws", "64"]) == 2
+        assert (
+            main(
+                [
+                    "sample",
+                    "--router",
+                    "independent",
+                    "--logits",
+                    logits,
+                    "--out",
+                    str(path),
+                    "--draws",
+                    "64",
+                    "--force",
+                ]
+            )
+            == 2
+        )
     assert capsys.readouterr().err == f"gumbel-moe sample: error: argument --out: cannot write {path}: File too large\n"
     assert path.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["draws.npz", "logits.npy"]

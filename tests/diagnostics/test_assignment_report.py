@@ -70,6 +70,8 @@ def test_picture(tmp_path):
     assert report.plot() is not None
     with pytest.raises(ValueError, match=r"groups must have shape \(5,\), got \(2,\)"):
         report.plot(groups=[0, 1])
+    report.save(tmp_path / "pairs.html")
+    assert "most frequent one" in (tmp_path / "pairs.html").read_text()
 
 
 @pytest.mark.parametrize(

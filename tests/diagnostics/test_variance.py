@@ -92,6 +92,9 @@ def test_bias_and_mean_squared_error_where_the_exact_gradient_is_known():
     assert "BIASED: shrunk" in text
     columns = next(line for line in text.splitlines() if "normal" in line and "BIASED" not in line).split()
     assert columns.index("normal") < columns.index("shrunk")
+    page = result.page()
+    for said in ("variance of first</th>", "variance, over that of shrunk</th>", "mean squared error</th>", ">BIASED<"):
+        assert said in page
     with pytest.raises(ValueError, match=r"groups\['router'\] must be paths to leaves, got 'router'; the leaves"):
         compare_variance({"normal": normal}, KEY, draws=4, groups={"router": "router"})
     with pytest.raises(ValueError, match="exact must have the structure of what estimate returns"):

@@ -67,11 +67,13 @@ def test_every_router_has_a_row(toy):
 
 
 def test_files(toy):
-    folder, _, methods = toy
+    folder, results, methods = toy
     for name in ("toy_fit.png", "toy_curves.png", "toy_load.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
         assert (folder / name).stat().st_size > 20_000
     assert not list(folder.glob("*.tmp"))
+    assert set(results["pictures"]) == {"toy_fit.png", "toy_curves.png", "toy_load.png"}
+    assert all(len(caption) > 40 for caption in results["pictures"].values())
     with np.load(folder / "curves.npz") as curves:
         assert curves["toy/independent/step"].tolist() == [0, 1, 2, 3, 4, 5]
         assert curves["toy/independent/true_loss"].shape == (6, 2)
@@ -82,7 +84,9 @@ def test_files(toy):
 
 def test_same_seed_same_numbers_whatever_else_is_trained(toy, tmp_path):
     _, results, _ = toy
+    (tmp_path / "toy_fit.png").write_text("earlier")
     _, again = run(tmp_path, "--data", "toy", "--routers", "switch,independent")
+    assert (tmp_path / "toy_fit.1.png").read_text() == "earlier"
     expected = {row["router"]: without_times(row) for row in results["rows"]}
     assert [without_times(row) for row in again["rows"]] == [expected["switch"], expected["independent"]]
 

@@ -11,6 +11,7 @@ from gumbel_moe.diagnostics.pictures._forest import draw_forest
 from gumbel_moe.diagnostics.pictures._routing import draw_routing, draw_weights
 from gumbel_moe.diagnostics.pictures._style import write_png
 from gumbel_moe.diagnostics.pictures._variance import draw_variance
+from gumbel_moe.diagnostics.pictures._verdicts import draw_verdicts
 
 __all__ = [
     "draw_co_assignment",
@@ -18,6 +19,7 @@ __all__ = [
     "draw_forest",
     "draw_routing",
     "draw_variance",
+    "draw_verdicts",
     "draw_weights",
     "write_png",
 ]

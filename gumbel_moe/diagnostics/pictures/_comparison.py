@@ -13,50 +13,75 @@ from gumbel_moe.diagnostics.pictures._style import INK, LINES, figure_of, logari
 if TYPE_CHECKING:
     from gumbel_moe.diagnostics._compare_variance import VarianceComparison
 
+_NOTHING = 1e-6  # of the largest eigenvalue: what is below is rounding
+_TEXT = 11
+_COSTS = {
+    "relative_per_second": ("D", "times seconds of a draw"),
+    "relative_per_evaluation": ("s", "times evaluations"),
+}
+
 
 def draw_comparison(result: "VarianceComparison", path: str | Path | None = None) -> Figure:
-    """The variance with intervals, what it costs in time, and the eigenvalues of the covariance."""
-    table = result.summary
-    figure, axes = figure_of(11, 2.4 + 0.25 * len(table), 1, 3)
-    share = f"{result.interval:.0%} interval"
-    names = [str(name) for name in table.index]
-    _points(axes[0], f"variance (trace), {share}", table["trace"], table["trace_low"], table["trace_high"])
-    axes[0].set_yticks(np.arange(len(names))[::-1], names)
-    axes[1].set_yticks([])
-    relative = [table[f"relative{end}"] for end in ("", "_low", "_high")]
-    speed = (table["relative_per_second"] / table["relative"]).to_numpy()
-    _points(axes[1], f"{result.reference}'s variance over this one's, {share}", *relative)
-    place = np.arange(len(table))[::-1]
-    axes[1].scatter(
-        relative[0] * speed, place, s=26, marker="D", facecolors="none", edgecolors=INK, zorder=3, label="per second"
-    )
-    axes[1].axvline(1, color=INK, linewidth=0.8)
-    axes[1].legend(fontsize=8, frameon=False)
-    for (name, spectrum), colour in zip(result.spectra.items(), _colours(len(table)), strict=True):
-        values = spectrum.eigenvalues[spectrum.eigenvalues > 0]
-        if len(values):
-            axes[2].plot(
-                np.arange(len(values)) + 1, values, color=colour, marker=".", markersize=4, linewidth=1, label=name
-            )
-    logarithmic(axes[2], "y")
-    axes[2].set_xlabel("eigenvalue of the covariance, by size", fontsize=9, color=INK)
-    if axes[2].lines:
-        axes[2].legend(fontsize=8, frameon=False)
+    """Above, the variance over that of the reference, with intervals, and what it costs: further left is better. Below,
+    the eigenvalues of the covariance, without those that are only rounding.
+    """
+    high = 0.9 + 0.45 * len(result.summary)
+    figure, (above, below) = figure_of(8.5, high + 4.2, 2, heights=(high, 3.0))
+    colours = [LINES[i % len(LINES)] for i in range(len(result.summary))]
+    _ratios(above, result, colours)
+    _eigenvalues(below, result, colours)
+    for ax in (above, below):
+        ax.tick_params(labelsize=_TEXT)
     return write_png(figure, path)
 
 
-def _colours(count: int) -> list[str]:
-    return [LINES[i % len(LINES)] for i in range(count)]
-
-
-def _points(ax: Axes, label: str, *numbers: ArrayLike) -> None:
-    """Middles with their lower and upper ends, from the top down."""
-    middle, low, high = (np.asarray(values, np.float64) for values in numbers)
-    place = np.arange(len(middle))[::-1]
-    colours = _colours(len(middle))
-    ax.hlines(place, low, high, colors=colours, linewidth=2)
-    ax.scatter(middle, place, s=22, c=colours, zorder=3)
-    ax.set_ylim(-0.6, len(middle) - 0.4)
-    ax.set_xlabel(label, fontsize=9, color=INK)
+def _ratios(ax: Axes, result: "VarianceComparison", colours: list[str]) -> None:
+    """One row per estimator, from the top down, with its variance in figures at the end."""
+    table = result.summary
+    place = np.arange(len(table))[::-1]
+    middle, low, high = (_inverse(table[f"relative{end}"]) for end in ("", "_high", "_low"))
+    ax.hlines(place, low, high, colors=colours, linewidth=3)
+    ax.scatter(middle, place, s=50, c=colours, zorder=3, label="variance")
+    for column, (marker, said) in _COSTS.items():
+        if column in table:
+            cost = _inverse(table[column])
+            ax.scatter(cost, place, s=42, marker=marker, facecolors="none", edgecolors=INK, zorder=4, label=said)
+    ax.axvline(1, color=INK, linewidth=0.8)
+    ax.set_yticks(place, [str(name) for name in table.index])
+    ax.set_ylim(-0.6, len(table) - 0.4)
+    for at, ratio, trace in zip(place, middle, table["trace"], strict=True):
+        said = f"{trace:.3g}" if np.isnan(ratio) else f"{trace:.3g} (\N{MULTIPLICATION SIGN} {ratio:.3g})"
+        ax.annotate(
+            said,
+            (1.01, at),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=_TEXT - 1,
+            color=INK,
+            annotation_clip=False,
+        )
+    ax.set_xlabel(f"over that of {result.reference}, {result.interval:.0%} intervals", fontsize=_TEXT, color=INK)
     if (middle[np.isfinite(middle)] > 0).all():
         logarithmic(ax, "x")
+    ax.legend(fontsize=_TEXT - 1, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+
+
+def _eigenvalues(ax: Axes, result: "VarianceComparison", colours: list[str]) -> None:
+    for (name, spectrum), colour in zip(result.spectra.items(), colours, strict=True):
+        values = spectrum.eigenvalues
+        values = values[values > _NOTHING * np.nanmax(values, initial=0)]
+        if len(values):
+            number = np.arange(len(values)) + 1
+            ax.plot(number, values, color=colour, marker="o", markersize=4, linewidth=1.5, label=name)
+    logarithmic(ax, "y")
+    ax.set_xlabel("directions, from the one that varies most", fontsize=_TEXT, color=INK)
+    ax.set_ylabel("variance along it", fontsize=_TEXT, color=INK)
+    if ax.lines:
+        ax.legend(fontsize=_TEXT, frameon=False)
+
+
+def _inverse(column: ArrayLike) -> np.ndarray:
+    """What is finite of it; NaN, which is not drawn, else."""
+    with np.errstate(divide="ignore"):
+        inverse = 1 / np.asarray(column, np.float64)
+    return np.where(np.isfinite(inverse), inverse, np.nan)

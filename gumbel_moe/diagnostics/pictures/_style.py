@@ -1,6 +1,7 @@
 """One look for all pictures."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -17,11 +18,13 @@ LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666
 """Told apart by readers with any colour vision (Okabe and Ito)."""
 
 
-def figure_of(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure that needs no screen, and its panels."""
+def figure_of(
+    width: float, height: float, rows: int = 1, columns: int = 1, *, heights: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure that needs no screen, and its panels; `heights` is how high the rows are beside each other."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    axes = figure.subplots(rows, columns, squeeze=False, height_ratios=heights).ravel().tolist()
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8, colors=INK)
