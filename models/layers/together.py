@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gumbel_moe._varying import vary_like
 from gumbel_moe.routing import Routing, combine, dispatch
 from models.layers.moe import MoELayer, Routed
 
@@ -56,7 +55,7 @@ def route_together(
     outputs = layer.expert_outputs(rows)
     empty = jnp.zeros((*buffers.shape[:2], outputs.shape[2]), outputs.dtype)
     # Rows of other devices are zero here, and so is what they add to the sum.
-    filled = jax.lax.dynamic_update_slice(vary_like(outputs, empty), outputs, (*own, 0))
+    filled = jax.lax.dynamic_update_slice(empty, outputs, (*own, 0))
     combined = jax.lax.psum_scatter(combine(filled, routing, gated=True), axes, tiled=True)
     if router_state is not None:
         # Alike on all devices, which the mean makes known to the compiler.

@@ -49,6 +49,7 @@ def trained(folder):
     """Metrics without times, and the last state."""
     run = read_run(folder)
     state = load_state(run.settings, folder)
+    assert state is not None
     lines = [{name: x for name, x in line.items() if "second" not in name} for line in run.metrics]
     return lines, jax.tree.map(np.asarray, state._replace(key=jax.random.key_data(state.key)))
 
