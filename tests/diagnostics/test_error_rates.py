@@ -54,6 +54,7 @@ def expected(rate):
     return binom.ppf([0.0005, 0.9995], RUNS, rate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name if name == "correlated" else pytest.param(name, marks=pytest.mark.slow) for name in EXACT]
 )

@@ -102,6 +102,7 @@ def test_exact_as_a_function():
     assert check_unbiased(NOISE, lambda: ZEROS, KEY, draws=100).passed
 
 
+@pytest.mark.slow
 def test_two_estimators_against_each_other():
     one = jax.jit(lambda key: {"a": 5 + jax.random.normal(key, (3,)), "b": jnp.array(0.1)})
     other = jax.jit(lambda key: {"a": 4 + jax.random.exponential(key, (3,)), "b": jnp.array(0.3) / 3})

@@ -125,6 +125,7 @@ def state_that_repeats(period):
     )
 
 
+@pytest.mark.slow
 def test_a_state_that_repeats_draws():
     """Twice each: independent draws would pass this with a chance of less than 1e-6."""
     report = check_unbiased(state_that_repeats(2), jnp.zeros(3), KEY, draws=500)
@@ -136,6 +137,7 @@ def test_a_state_that_repeats_draws():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(4, 25), (4, 100), (4, 500), (1, 100), (2, 1000)], ids=str)
 @pytest.mark.parametrize("kind", ["normal", "coin", "heavy"])
 def test_independent_draws_look_independent(shape, kind):

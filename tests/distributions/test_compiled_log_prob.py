@@ -79,7 +79,7 @@ def compared(arrays, **settings):
     return [jax.tree.map(partial(np.asarray, dtype=float), estimates(f, **settings)(*arrays)) for f in functions]
 
 
-@pytest.mark.each_choice
+@pytest.mark.parametrize("x64", [False, SLOWLY(True)], indirect=True)
 @pytest.mark.parametrize("k", [2, SLOWLY(3)])
 def test_quadrature_to_rounding(k, x64):
     arrays = problems(7, k, 0)
@@ -150,6 +150,7 @@ def test_the_two_widths_agree(seed, k, rounds, whole):
         assert (score[~present] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.each_choice
 @pytest.mark.parametrize(("n", "k"), [(8, 4), (64, 8), (128, 16), (1024, 64)])
 def test_equal_logits(n, k, x64):
@@ -184,6 +185,7 @@ def test_probabilities_sum_to_one_and_their_gradients_to_zero(capacity, scale):
     assert jnp.abs(gradient).max() < 4 * slack
 
 
+@pytest.mark.slow
 def test_finite_differences():
     """Between equal proposals the value is smooth, and its slope is the gradient at fixed price vectors."""
     with jax.enable_x64(True):
@@ -219,6 +221,7 @@ def test_batches_are_the_problems_one_by_one():
         np.testing.assert_array_equal(score, jnp.stack([x[1] for x in alone]), err_msg=name)
 
 
+@pytest.mark.slow
 def test_one_set_of_logits_for_many_assignments_and_keys():
     shared = jax.vmap(jax.value_and_grad(log_prob), (None, 0))(LOGITS[0], VALUES)
     for i in range(3):
@@ -334,6 +337,7 @@ def test_a_plateau_wider_than_the_range_of_the_exponential(n):
         assert float(log_prob) == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_target_saves_draws():
     logits = 2 * jax.random.normal(jax.random.key(0), (16, 8))
     value = GumbelMatching(logits, 2).sample(jax.random.key(1))
@@ -345,6 +349,7 @@ def test_a_target_saves_draws():
     assert (batch.value[0], batch.error[0]) == (reached.value, reached.error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [SLOWLY(2), 3])
 def test_sampling_where_quadrature_is_possible(k):
     """16 values within 4.5 standard errors of what is exact: by chance not so once in 9,000 runs."""
@@ -356,6 +361,7 @@ def test_sampling_where_quadrature_is_possible(k):
     np.testing.assert_allclose(score, slopes, atol=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [SLOWLY(2), 3])
 def test_a_target_saves_nodes(k):
     arrays = problems(9, k, 1)
@@ -367,6 +373,7 @@ def test_a_target_saves_nodes(k):
     np.testing.assert_allclose(score, slopes, atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [SLOWLY(2), 3])
 def test_a_target_does_not_miss_what_is_narrow(k, x64):
     """Halves of few nodes can agree by symmetry: at equal logits, and where the integrand is narrow."""

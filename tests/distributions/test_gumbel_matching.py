@@ -37,7 +37,9 @@ def test_frequencies_match_exact_tables(table):
 
 @pytest.mark.each_choice
 @pytest.mark.parametrize(("x64", "tolerance"), [(False, 1e-4), (True, 1e-10)], ids=["float32", "float64"])
-@pytest.mark.parametrize("capacity", [(2, 3, 3), (3, 3, 3), pytest.param((8, 2, 1), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "capacity", [(2, 3, 3), *(pytest.param(c, marks=pytest.mark.slow) for c in ((3, 3, 3), (8, 2, 1)))]
+)
 def test_conditionals_equal_brute_force(capacity, x64, tolerance):
     with jax.enable_x64(x64):
         logits = 2 * jax.random.normal(jax.random.key(0), (8, 3), float)
@@ -50,6 +52,7 @@ def test_conditionals_equal_brute_force(capacity, x64, tolerance):
             np.testing.assert_allclose(q, expected, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_conditionals_average_to_the_marginals():
     """`E[q_ij] = P(z_i = j)`: bounded terms, so the normal approximation holds. 24 z-scores, two-sided, Bonferroni."""
     logits = jax.random.normal(jax.random.key(0), (8, 3))
@@ -63,6 +66,7 @@ def test_conditionals_average_to_the_marginals():
     assert z > limit  # the unconditional p is not the marginal
 
 
+@pytest.mark.slow
 def test_gradient_of_conditionals_is_at_fixed_distances():
     logits = jax.random.normal(jax.random.key(0), (6, 2))
 

@@ -18,6 +18,7 @@ def noise():
     return np.asarray(gumbel_noise(jax.random.key(3), (ROWS, COLUMNS), jnp.float32), np.float64)
 
 
+@pytest.mark.slow
 def test_it_is_standard_gumbel(noise):
     """Kolmogorov and Smirnov's test on 524,288 numbers; a scale that is 2% off must be rejected."""
     assert stats.kstest(noise.ravel(), "gumbel_r").pvalue > FALSE_FAIL_RATE

@@ -145,6 +145,7 @@ def test_draws_of_the_routers(name):
         assert not check(name, {key: term}).passed, key
 
 
+@pytest.mark.slow
 def test_the_value_is_the_mean_loss():
     routing = SkipRouter(2)(jax.random.key(0), jnp.zeros((N, K)))
     losses = jnp.arange(4.0).reshape(SHAPE)

@@ -143,6 +143,7 @@ def test_running_mean_by_hand():
         np.testing.assert_allclose(mean.baseline(state), total / seen, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_update_ignores_who_was_not_kept():
     routing = ROUTER(KEY, X @ PARAMS["router"])
     assert not routing.kept.all()
@@ -202,6 +203,7 @@ def test_under_jit_vmap_and_scan_and_nothing_leaks_into_the_gradient():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(both))
 
 
+@pytest.mark.slow
 def test_codes_are_decoded_and_only_the_most_probable_predicted():
     k, out, rank = 5, 7, 2
     network = shared_network(k, out, hidden=(6,), rank=rank)

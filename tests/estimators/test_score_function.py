@@ -72,10 +72,10 @@ ROUTERS = {
 }
 # A program for each pair takes seconds to compile. What the loss does depends on the form of the baseline alone.
 QUICK = {
-    "none": ("skip", "skip-unequal"),
-    "scalar": ("independent", "gumbel-matching"),
-    "datapoint": ("skip", "gumbel-matching"),
-    "expert": ("independent", "skip-unequal"),
+    "none": ("skip",),
+    "scalar": ("gumbel-matching",),
+    "datapoint": ("independent",),
+    "expert": ("skip-unequal",),
 }
 
 
@@ -135,6 +135,7 @@ def test_exact_expectation_over_all_outcomes(baseline):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-12), expected, truth)
 
 
+@pytest.mark.slow
 def test_good_baselines_reduce_the_variance():
     params, logits, all_losses = problem()
     keys = jax.random.split(jax.random.key(2), 2000)

@@ -75,6 +75,7 @@ def test_the_last_layer_alone_is_biased(name):
     assert not passed(ROUTERS[name], lambda routings, losses: score_function_loss(routings[-1], losses))
 
 
+@pytest.mark.slow
 @EACH
 def test_the_mean_of_two_losses_is_biased(name):
     def mean(routings, losses):

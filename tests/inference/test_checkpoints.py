@@ -124,6 +124,7 @@ def refuses(program, folder, capsys):
     return stop.value.code == 2 and f"another program writes in {folder}" in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_every_program_keeps_out_of_the_folder_of_another(tmp_path, capsys):
     with sole_writer(Parser(), tmp_path):
         for program in PROGRAMS:

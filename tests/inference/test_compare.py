@@ -48,6 +48,7 @@ def toy(request, tmp_path_factory, quick_compiler):
     return folder, results, request.param
 
 
+@pytest.mark.slow
 def test_every_router_has_a_row(toy):
     _, results, methods = toy
     rows = results["rows"]
@@ -66,6 +67,7 @@ def test_every_router_has_a_row(toy):
     assert "jax" in results["versions"]
 
 
+@pytest.mark.slow
 def test_files(toy):
     folder, results, methods = toy
     for name in ("toy_fit.png", "toy_curves.png", "toy_load.png"):
@@ -82,6 +84,7 @@ def test_files(toy):
     assert len(set(map(tuple, first.values()))) == 1  # the same starting points for all
 
 
+@pytest.mark.slow
 def test_same_seed_same_numbers_whatever_else_is_trained(toy, tmp_path):
     _, results, _ = toy
     (tmp_path / "toy_fit.png").write_text("earlier")

@@ -48,6 +48,7 @@ def test_chunks_give_the_same_means(data, name):
         np.testing.assert_allclose(streamed[metric], value, rtol=2e-5, err_msg=metric)
 
 
+@pytest.mark.slow
 def test_the_training_loss_is_the_objective_on_all_training_data():
     task = TASKS["digits"](0)
     model = task.model(jax.random.key(1))

@@ -72,6 +72,7 @@ def parts(model):
     return logits, p, np.asarray(model.all_outputs(X))[..., 0]
 
 
+@pytest.mark.slow
 def test_two_of_two_experts_leave_nothing_to_chance(model):
     """Methods that draw have the enumerated loss; Switch predicts the mixture of both outputs."""
     for name in ("skip", "gumbel_matching", "skip_student"):
@@ -183,6 +184,7 @@ def test_drawn_experts_at_test(name, model):
     np.testing.assert_allclose(routed[:, 0], outputs[np.arange(N), p.argmax(axis=1)], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_log_likelihoods_of_classifiers():
     model = jax.jit(lambda key: DigitsMixture(key, num_experts=3))(jax.random.key(0))
     x, y = jax.random.uniform(KEY, (5, 64)), jnp.arange(5)

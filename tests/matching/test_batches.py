@@ -62,6 +62,7 @@ def test_full_at_once(batch):
     check_all(batch, jnp.tile(rows("even"), (len(batch), 1)), match)
 
 
+@pytest.mark.slow
 def test_unsound_problems_leave_the_others_alone(batch, at_once):
     capacity = jnp.tile(rows("even"), (len(batch), 1)).at[5].set(1)
     bad = batch.at[1, 7, 2].set(jnp.nan).at[3, 0].set(-jnp.inf).at[8, :, 1:].set(-jnp.inf)

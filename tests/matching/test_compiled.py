@@ -145,6 +145,7 @@ def test_prices_to_start_from_save_paths_or_are_not_used():
         assert int(solve_matching(other, n // k, prices=1e3 * jnp.arange(k, dtype=s.dtype)).steps) < n / 4
 
 
+@pytest.mark.slow
 @needs_it
 def test_any_layout_of_the_scores():
     s = large_problems.scores("random", 60, 5, 0)

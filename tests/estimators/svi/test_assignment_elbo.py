@@ -109,6 +109,7 @@ def of_trace_graph():
     return mean_and_its_variance(TraceGraph_ELBO(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("covered", [False, SLOWLY(True)])
 def test_particles_are_independent_where_logits_depend_on_another_latent_site(covered, monkeypatch, of_trace_graph):
     """Covering the probable experts would be biased there, as one particle's baseline would know another's role."""
@@ -119,6 +120,7 @@ def test_particles_are_independent_where_logits_depend_on_another_latent_site(co
     assert (z > randomness.z_limit(1)) == covered
 
 
+@pytest.mark.slow
 def test_one_particle_after_the_other_gives_the_same():
     x, y = mixture.data(N, K)
     params = mixture.parameters(N, K)
