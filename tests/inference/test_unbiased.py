@@ -52,10 +52,8 @@ def test_the_router_is_far_from_balance():
 @pytest.mark.parametrize(
     "name",
     [
-        "independent",
-        "skip",
-        "gumbel_matching",
-        "gumbel_matching_floored",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("independent", "skip", "gumbel_matching")),
+        pytest.param("gumbel_matching_floored", marks=pytest.mark.slow),
         "gumbel_matching_floored_student",
         "skip_student",
         "skip_two_draws",

@@ -119,6 +119,7 @@ def test_surrogate_alone_is_rejected():
     assert stay < FALSE_FAIL_RATE
 
 
+@pytest.mark.slow
 def test_surrogate_is_exact_for_skip_uniform_and_equal_logits():
     """The differences of the surrogate's log-density between outcomes are the model's own."""
     for cls, logits, capacity in (

@@ -117,7 +117,7 @@ CAPACITY = N // K
 
 @pytest.fixture(
     scope="module",
-    params=[SkipRouter(CAPACITY), GumbelMatchingRouter(CAPACITY)],
+    params=[pytest.param(SkipRouter(CAPACITY), marks=pytest.mark.slow), GumbelMatchingRouter(CAPACITY)],
     ids=lambda router: type(router).__name__,
 )
 def trained(request, data):
