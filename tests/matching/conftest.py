@@ -1,11 +1,13 @@
 """Both solvers of the matching: on a CPU, where these tests run, nearly all problems go to the compiled one."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
 
 from gumbel_moe.matching import _compiled, _solve
+from tests.slow_cases import leave_to_slow
 
 HERE = Path(__file__).parent
 SEARCHED = {f"test_{name}.py" for name in ("optimum", "properties", "extreme", "masks", "bad_input", "several")}
@@ -16,12 +18,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The search takes seconds to compile for each shape. By default it solves small problems in float32 for what it is
     tested for alone; the compiled solver rejects what is wrong with a width or a transformation.
     """
-    for item in items:
-        values = getattr(item, "callspec", None) and item.callspec.params
-        if item.path.is_relative_to(HERE) and values and values.get("solver") == "search":
-            heavy = values.get("x64") or "large" in item.name or item.originalname == "test_ties_take_few_steps"
-            if heavy or item.path.name not in SEARCHED:
-                item.add_marker(pytest.mark.slow)
+
+    def heavy(item: pytest.Item, values: dict[str, Any]) -> bool:
+        of_many_steps = "large" in item.name or item.name.startswith("test_ties_take_few_steps")
+        return values.get("solver") == "search" and (
+            of_many_steps or values.get("x64", False) or item.path.name not in SEARCHED
+        )
+
+    leave_to_slow(items, HERE, heavy)
 
 
 @pytest.fixture(scope="module", params=["compiled", "search"])
