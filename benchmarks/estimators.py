@@ -1,6 +1,7 @@
 """The noise of gradient estimators where it hurts: the regions, at parameters that have been trained.
 
-    python -m benchmarks.estimators [--seed 0] [--steps 8000] [--draws 2000] [--out docs/results/estimators.json]
+    python -m benchmarks.estimators [--seed 0] [--steps 8000] [--draws 2000] [--only PROCESS ...]
+                                    [--out docs/results/estimators.json]
 
 Trains the router and the experts on the exact gradient, while a student, a loss critic and a running mean watch draws
 of the skip process; then draws the gradient of one fresh batch many times with each process and each baseline. Prints
@@ -134,12 +135,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--only", nargs="+", default=list(ROUTERS), choices=ROUTERS, metavar="PROCESS")
     parser.add_argument("--out", type=Path, default=Path("docs/results/estimators.json"))
     args = parser.parse_args()
     model, states, (x, y) = trained(args.seed, args.steps)
     demand = float(jnp.max(jnp.sum(jax.nn.softmax(model.logits(x)), axis=0))) / PLACES
     found = partial(measure, model=model, x=x, y=y, named=baselines(model, states, x, y), draws=args.draws)
-    rows = {name: found(router, key=jax.random.key(args.seed)) for name, router in ROUTERS.items()}
+    rows = {name: found(router, key=jax.random.key(args.seed)) for name, router in ROUTERS.items() if name in args.only}
     settings = {"seed": args.seed, "steps": args.steps, "draws": args.draws, "demand": demand}
     write_json(args.out, {**settings, "rows": rows})
     columns = list(next(iter(rows.values())))
