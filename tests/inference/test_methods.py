@@ -21,6 +21,7 @@ NAMES = [
     "independent_student",
     "skip_student",
     "gumbel_matching_student",
+    "skip_floored_student",
     "gumbel_matching_floored",
     "gumbel_matching_floored_student",
     "skip_two_draws",

@@ -27,8 +27,8 @@ def test_what_it_says():
     assert lines[0] == f"toy: 12 methods, 10 starts of 10,000 steps {readme}"
     assert lines[1] == "toy: 1 methods, 100 starts of 10,000 steps"
     assert lines[2] == "regions: 10 methods, 4 starts of 1,000 steps"
-    # 12 (5 + 100 0.05) + (5 + 1000 0.05) + 10 (12 + 4 1.2) = 343 seconds.
-    assert lines[3] == "about 6 minutes on two cores; what has finished is kept on Ctrl-C"
+    # 12 (4 + 100 0.05) + (4 + 1000 0.05) + 10 (5 + 4 0.7) = 240 seconds.
+    assert lines[3] == "about 4 minutes on two cores; what has finished is kept on Ctrl-C"
 
 
 def test_the_estimate_follows_what_was_seen(monkeypatch):

@@ -55,7 +55,8 @@ def test_the_router_is_far_from_balance():
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("independent", "skip", "gumbel_matching")),
         pytest.param("gumbel_matching_floored", marks=pytest.mark.slow),
         "gumbel_matching_floored_student",
-        "skip_student",
+        "skip_floored_student",
+        pytest.param("skip_student", marks=pytest.mark.slow),
         "skip_two_draws",
     ],
 )

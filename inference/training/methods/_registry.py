@@ -34,12 +34,16 @@ def _method(name: str) -> Method:
 _WITHOUT_BALANCING = GatedMethod(
     name="switch_no_balancing", make_router=partial(make_router, "switch"), own_way=_BEST, at_test=best
 )
-_FLOORED = partial(make_router, "gumbel_matching")
+_FLOORED = partial(make_router, "gumbel_matching")  # with the router's own floor
+_DEFENSIVE = make_router("gumbel_matching", 1).floor  # the same for those that have none by default
 _PROCESSES = {"independent": partial(make_router, "independent"), "skip": partial(make_router, "skip")}
 _CALMED: list[Method] = [
     *(
         StudentMethod(name=f"{name}_student", kind="weighted", make_router=make)
         for name, make in {**_PROCESSES, "gumbel_matching": partial(make_router, "gumbel_matching", floor=0.0)}.items()
+    ),
+    StudentMethod(
+        name="skip_floored_student", kind="weighted", make_router=partial(make_router, "skip", floor=_DEFENSIVE)
     ),
     DrawnMethod(name="gumbel_matching_floored", kind="weighted", make_router=_FLOORED),
     StudentMethod(name="gumbel_matching_floored_student", kind="weighted", make_router=_FLOORED),
