@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from inference.language._methods import METHODS
 from inference.language._settings import Settings
 from inference.language._step import capacity_of
 from models.data import Corpus
@@ -15,7 +14,7 @@ def check(settings: Settings, corpus: Corpus) -> None:
     for held, text in (("to train on", corpus.train), ("held out", corpus.held_out)):
         if text.size <= settings.context:
             raise ValueError(f"--context must be below the {text.size} bytes of {corpus.name} {held}")
-    method, groups = METHODS[settings.router], settings.groups
+    method, groups = settings.method, settings.groups
     if settings.tokens % groups:
         raise ValueError(f"--groups must divide the {settings.tokens} tokens of a batch, got {groups}")
     if method.learns == "dense":

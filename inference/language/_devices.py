@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from inference.language._methods import METHODS
 from inference.language._settings import Settings
 from inference.language._step import TrainState, first_state, train_step
 from models.transformer import AXES, EVERYWHERE, make_mesh, model_specs
@@ -44,7 +43,7 @@ def mesh_for(settings: Settings, sizes: tuple[int, int] | None) -> Mesh | None:
         raise ValueError(
             f"--groups must be 1 or a multiple of the {mesh.size} devices of {named}, got {settings.groups}"
         )
-    if not METHODS[settings.router].by_token:
+    if not settings.method.by_token:
         raise ValueError(f"{settings.router} runs on one device: its experts choose from a batch, got {named}")
     if settings.sizes.experts % expert:
         raise ValueError(f"the experts must be a multiple of expert in {named}, got {settings.sizes.experts}")

@@ -9,7 +9,6 @@ from jax import Array
 from jax.sharding import Mesh
 
 from inference.language._forward import forward
-from inference.language._methods import METHODS
 from inference.language._metrics import traffic
 from inference.language._settings import Settings
 from inference.language._step import TrainState, capacity_of
@@ -22,7 +21,7 @@ class Evaluation:
     """Compiled once, for the same windows of held-out text each time."""
 
     def __init__(self, settings: Settings, held_out: np.ndarray, mesh: Mesh | None = None) -> None:
-        self._settings, self._method, self._mesh = settings, METHODS[settings.router], mesh
+        self._settings, self._method, self._mesh = settings, settings.method, mesh
         windows = even_windows(held_out, settings.windows, settings.context + 1)
         batches = max(1, len(windows) // settings.batch)  # as many sequences in each as in training
         windows = np.resize(windows, (batches, settings.batch, settings.context + 1))

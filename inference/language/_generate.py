@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.language._methods import METHODS
 from inference.language._settings import Settings
 from inference.language._step import TrainState, capacity_of, first_state
 from inference.training.checkpoints import Checkpoints
@@ -27,7 +26,7 @@ def generate(
     The network sees the last `settings.context` bytes. Routed token by token (`argmax`, `prices`, `bias`), what is
     written does not depend on what else is routed with it.
     """
-    method, context = METHODS[settings.router], settings.context
+    method, context = settings.method, settings.context
     router = method.router_for(way, context, max(1, capacity_of(settings) * context // settings.tokens_of_group))
     states = method.states_for(way, state.router_states)
     if way == "argmax":

@@ -48,6 +48,11 @@ class Method:
     """Whether its batches are matched, so that their prices are kept for routing without a batch."""
 
     @property
+    def sharpness(self) -> float:
+        """A factor of its logits: draws from nearly equal probabilities would teach all experts the same."""
+        return 4.0 if self.learns != "dense" and ROUTERS[self.name].kind != "biased" else 1.0
+
+    @property
     def has_bias(self) -> bool:
         """Whether the router carries a bias of its own."""
         return self.learns != "dense" and ROUTERS[self.name].stateful
@@ -64,7 +69,7 @@ class Method:
         # A floor is the model's here: weights, which would undo a router's, are not used.
         floor = {"floor": 0.0} if self.learns == "score" and self.name == "gumbel_matching" else {}
         router = make_router(self.name, capacity, **floor)
-        if ROUTERS[self.name].kind == "uncorrected":
+        if ROUTERS[self.name].kind == "uncorrected" or (self.learns == "score" and self.gate == "softmax"):
             router = GatedDraws(router)
         return PriceKeeper(router) if self.keeps_prices else router
 

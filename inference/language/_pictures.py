@@ -11,8 +11,6 @@ from gumbel_moe.diagnostics.pictures import write_png
 from inference.language._curves import Run
 from inference.language._methods import METHODS
 
-_SMOOTH = 25  # steps of a running mean
-
 
 def draw(runs: list[Run], path: Path) -> Path:
     """Bits per byte in training (lines) and on held-out text by the router's best way (points): against the tokens, and
@@ -26,10 +24,10 @@ def draw(runs: list[Run], path: Path) -> Path:
         colour = f"C{names.index(run.settings.router) % 10}"
         first = next(other for other in runs if other.settings.router == run.settings.router) is run
         label = run.settings.router.replace("_", " ") if first else None
-        steps = np.array([line["step"] for line in run.metrics])
-        seconds = np.cumsum([run.settings.tokens / line["tokens_per_second"] for line in run.metrics])
-        bits = _smooth(np.array([line["bits_per_byte"] for line in run.metrics]))
-        way = METHODS[run.settings.router].best_way()
+        steps, seconds, bits = (
+            np.array([point[name] for point in run.curve]) for name in ("step", "seconds", "bits_per_byte")
+        )
+        way = run.settings.method.best_way()
         tested = [(line["step"], line[f"{way}/bits_per_byte"]) for line in run.evaluations]
         for ax, at in ((by_tokens, steps * run.settings.tokens / 1e6), (by_seconds, seconds)):
             ax.plot(at, bits, color=colour, linewidth=1, label=label)
@@ -47,11 +45,3 @@ def _label(ax: Axes, xlabel: str) -> None:
     ax.set_xlabel(xlabel)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", color="#eeeeee", linewidth=0.7)
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """The mean of the last few, of as many as there are at the beginning."""
-    total = np.cumsum(np.insert(values, 0, 0.0))
-    last = np.arange(1, len(values) + 1)
-    first = np.maximum(last - _SMOOTH, 0)
-    return (total[last] - total[first]) / (last - first)

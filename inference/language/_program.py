@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gumbel_moe._whole_file import write_json
 from inference.language._checks import check
-from inference.language._curves import read_run, read_runs, rows_of, table
+from inference.language._curves import read_run, read_runs, record, recorded, rows_of, table
 from inference.language._devices import mesh_for, mesh_sizes
 from inference.language._generate import generate, load_state, write
 from inference.language._methods import METHODS
@@ -18,7 +18,7 @@ from inference.language._pictures import draw
 from inference.language._run import NotFiniteError, train
 from inference.language._settings import Settings
 from inference.shared.arguments import Parser, positive
-from inference.shared.folder import keep_earlier, sole_writer
+from inference.shared.folder import sole_writer
 from inference.shared.machine import machine, versions
 from inference.shared.processes import is_first, join, wait_for_all
 from inference.training.checkpoints import DamagedError
@@ -137,11 +137,15 @@ def _settings(parser: Parser, path: Path, given: dict) -> Settings:
     if not path.exists():
         return replace(Settings(), **given)
     settings = Settings(**json.loads(path.read_text()))
-    for name, value in given.items():
-        if (was := getattr(settings, name)) != value:
-            flag = name.replace("_", "-")
-            parser.error(f"argument --resume: the run in {path.parent} has --{flag} {was}, not {value}")
+    _same(parser, "--resume", settings, replace(settings, **given), path.parent)
     return settings
+
+
+def _same(parser: Parser, argument: str, settings: Settings, asked: Settings, folder: Path) -> None:
+    for name, was in settings.as_json().items():
+        if (value := getattr(asked, name)) != was:
+            flag = name.replace("_", "-")
+            parser.error(f"argument {argument}: the run in {folder} has --{flag} {was}, not {value}")
 
 
 def _compare(parser: Parser, args: argparse.Namespace) -> int:
@@ -151,27 +155,40 @@ def _compare(parser: Parser, args: argparse.Namespace) -> int:
             parser.error(f"argument --routers: unknown router {name!r}; choose from {', '.join(METHODS)}")
     _join(parser, args)
     corpus = _corpus(parser, args, args.out / "none")
+    asked = replace(Settings(), **Settings.given(args))
+    done = []
+    for run in recorded(args.out / "results.json"):
+        like_it = replace(asked, router=run.settings.router, seed=run.settings.seed)
+        _same(parser, "--out", run.settings, like_it, args.out)
+        done += [run.settings] if run.finished else []
     for seed in range(args.seeds):
         for name in names:
             folder = args.out / f"{name}-{seed}"
             given = {**Settings.given(args), "router": name, "seed": seed}
+            if replace(asked, router=name, seed=seed) in done and not folder.exists():
+                continue  # its folder was removed, its results are kept
             code = _one_run(parser, folder, given, corpus, args.mesh)
             if code > 1:
                 return code
-    if not is_first():
-        return 0
-    rows = rows_of(read_runs(args.out))
-    keep_earlier(args.out / "results.json")
-    write_json(args.out / "results.json", {"rows": rows, "versions": versions(), "machine": machine()})
-    print("\n" + table(rows))
+            if is_first():
+                _write_results(args.out)
+    if is_first():
+        print("\n" + table(rows_of(read_runs(args.out))))
     return 0
+
+
+def _write_results(folder: Path) -> None:
+    """After every run, of all that the folder has and of all that the file had."""
+    runs = read_runs(folder)
+    results = {"rows": rows_of(runs), "runs": record(runs), "versions": versions(), "machine": machine()}
+    write_json(folder / "results.json", results)
 
 
 def _generate(parser: Parser, args: argparse.Namespace) -> int:
     if not (args.out / "run.json").exists():
         parser.error(f"argument --out: {args.out} holds no run")
     settings = read_run(args.out).settings
-    method = METHODS[settings.router]
+    method = settings.method
     way = args.way or method.best_way()
     if way not in method.ways():
         parser.error(f"argument --way: {settings.router} is routed by {', '.join(method.ways())}, not {way}")

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from gumbel_moe.routing import make_router
 from inference.language._devices import begin, compiled_step, everywhere
 from inference.language._evaluation import Evaluation
-from inference.language._methods import METHODS
 from inference.language._settings import Settings
 from inference.language._step import TrainState, capacity_of
 from inference.language._tensorboard import Board
@@ -143,7 +142,7 @@ def _routing_seconds(settings: Settings, mesh: Mesh | None, state: TrainState) -
     """What the matchings of a step take a device by themselves, on logits of the size and spread that the first layer's
     have.
     """
-    if not METHODS[settings.router].keeps_prices:
+    if not settings.method.keeps_prices:
         return None
     route = _route(settings)
     network: Any = jax.tree.map(lambda leaf: np.asarray(leaf)[0], state.model.blocks.experts.router_network)

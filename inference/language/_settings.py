@@ -2,10 +2,10 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from inference.language._methods import METHODS
+from inference.language._methods import METHODS, Method
 from inference.shared.arguments import Parser, positive
 from models.transformer import Sizes
 
@@ -61,8 +61,18 @@ class Settings:
         0.0, "discount of later losses in a route's credit, 0 to 1, or 'batch' for the loss of the whole batch", _credit
     )
     score: str = _option("first-order", "of Gumbel-Matching", str, choices=("first-order", "whole"))
-    score_scale: float = _option(0.1, "factor of the score term, after its advantages have unit variance", float)
+    score_scale: float = _option(0.3, "factor of the score term, after its advantages have unit variance", float)
+    score_from: int = _option(0, "first step of the score term; with --gated the routers learn before it too", int)
+    gated: bool = _option(
+        False,
+        "multiply the outputs of draws that learn by the score by their probability, through which routers learn too",
+        bool,
+        action="store_true",
+    )
     floor: float = _option(0.0, "under the routers' probabilities, for those that learn by the score", _fraction)
+    sharpness: float | None = _option(
+        None, "factor of the routers' logits (default: 4 for routers that draw, 1 for others)", float
+    )
     entropy: float = _option(0.0, "factor of a bonus for the entropy of the routers' probabilities, in nats", float)
     through_router: bool = _option(
         False, "let the score term reach what is below a router, not the router alone", bool, action="store_true"
@@ -81,9 +91,15 @@ class Settings:
         return self.tokens // self.groups
 
     @property
+    def method(self) -> Method:
+        """Of the router, with the gate that was asked for."""
+        method = METHODS[self.router]
+        return replace(method, gate="softmax") if self.gated and method.learns == "score" else method
+
+    @property
     def sizes(self) -> Sizes:
         """Of the network that the method trains."""
-        learns = METHODS[self.router].learns
+        learns = self.method.learns
         sizes = Sizes(
             self.layers,
             self.width,
@@ -91,6 +107,7 @@ class Settings:
             self.experts,
             self.expert_width,
             floor=self.floor if learns == "score" else 0.0,
+            sharpness=self.method.sharpness if self.sharpness is None else self.sharpness,
             activations=self.activations,  # pyright: ignore[reportArgumentType]
         )
         return sizes.dense_twin() if learns == "dense" else sizes

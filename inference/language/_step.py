@@ -13,7 +13,7 @@ from gumbel_moe.distributions import matching_log_prob
 from gumbel_moe.estimators import LossCritic, assignment_score_loss, at_market_prices, losses_to_go
 from gumbel_moe.routing import Routing, capacity_for, load_balancing_loss
 from inference.language._forward import by_group, forward
-from inference.language._methods import METHODS, Method
+from inference.language._methods import Method
 from inference.language._metrics import mean_entropy, traffic
 from inference.language._optimiser import is_router, make_optimiser
 from inference.language._settings import Settings
@@ -56,7 +56,7 @@ def capacity_of(settings: Settings) -> int:
 def first_state(settings: Settings) -> TrainState:
     """Before the first step."""
     for_model, for_steps = jax.random.split(jax.random.key(settings.seed))
-    model, method = LanguageModel(for_model, settings.sizes), METHODS[settings.router]
+    model, method = LanguageModel(for_model, settings.sizes), settings.method
     states = model.init_states(method.router(capacity_of(settings)))
     baseline = _first_baseline(settings) if method.learns == "score" else None
     optimiser = make_optimiser(settings).init(eqx.filter(model, eqx.is_array))
@@ -67,14 +67,14 @@ def train_step(
     settings: Settings, state: TrainState, text: Array, mesh: Mesh | None = None
 ) -> tuple[TrainState, dict[str, Array]]:
     """The next state, and the metrics of the step, scalars."""
-    method = METHODS[settings.router]
+    method = settings.method
     for_windows, for_network = jax.random.split(jax.random.fold_in(state.key, state.step))
     windows = draw_windows(for_windows, text, settings.batch, settings.context + 1).astype(jnp.int32)
     router = method.router(capacity_of(settings))
 
     def loss(model: LanguageModel) -> tuple[Array, tuple[Array, BlockRecord]]:
         losses, record = forward(settings, mesh, model, for_network, windows, router, state.router_states)
-        return _objective(settings, mesh, model, record, losses, state.baseline), (losses, record)
+        return _objective(settings, mesh, state, model, record, losses), (losses, record)
 
     (_, (losses, record)), gradient = jax.value_and_grad(loss, has_aux=True)(state.model)
     updates, optimiser = make_optimiser(settings).update(gradient, state.optimiser, state.model)  # pyright: ignore[reportArgumentType]
@@ -93,15 +93,10 @@ def train_step(
 
 
 def _objective(
-    settings: Settings,
-    mesh: Mesh | None,
-    model: LanguageModel,
-    record: BlockRecord,
-    losses: Array,
-    baseline: Baseline | None,
+    settings: Settings, mesh: Mesh | None, state: TrainState, model: LanguageModel, record: BlockRecord, losses: Array
 ) -> Array:
-    """What is differentiated."""
-    mean, method = jnp.mean(losses), METHODS[settings.router]
+    """What is differentiated, a function of the model; the state is that before the step."""
+    mean, method, baseline = jnp.mean(losses), settings.method, state.baseline
     if method.learns == "dense":
         return mean
     routings = of_layers(record.routing, settings.layers)
@@ -121,7 +116,7 @@ def _objective(
     with_score = assignment_score_loss(scored, losses, told, credit=_credit(settings, method))
     # The score term has no value: its advantages are brought to unit variance by what earlier batches had.
     score = (with_score - jax.lax.stop_gradient(with_score)) - (mean - jax.lax.stop_gradient(mean))
-    scale = settings.score_scale * jax.lax.rsqrt(baseline.variance)
+    scale = jnp.where(state.step < settings.score_from, 0, settings.score_scale) * jax.lax.rsqrt(baseline.variance)
     entropy = sum(mean_entropy(layer.log_probs) for layer in routings) / len(routings)
     return mean + scale * score - settings.entropy * entropy
 
@@ -158,7 +153,7 @@ def _learn(settings: Settings, baseline: Baseline, record: BlockRecord, losses: 
     """The baseline after a batch that it has been used for."""
     losses = jax.lax.stop_gradient(losses)
     mean = jnp.mean(losses)
-    if settings.credit is None or _whole(settings, METHODS[settings.router]):
+    if settings.credit is None or _whole(settings, settings.method):
         advantage, critic = mean - baseline.mean, baseline.critic
     else:
         credit = losses_to_go(losses, settings.credit).reshape(-1)

@@ -26,7 +26,7 @@ class Expert(eqx.Module):
 
 
 class RouterNetwork(eqx.Module):
-    r"""Logits $a = W x$ in float32, or with a floor $\epsilon$ the logarithms of $(1 - \epsilon) p + \epsilon / k$.
+    r"""Logits $a = s W x$ in float32, or with a floor $\epsilon$ the logarithms of $(1 - \epsilon) p + \epsilon / k$.
 
     The floor is part of the model, and differentiated with it: the scores of draws that no weight corrects are those of
     the probabilities that were drawn from.
@@ -34,14 +34,15 @@ class RouterNetwork(eqx.Module):
 
     linear: eqx.nn.Linear
     floor: float = eqx.field(static=True)
+    sharpness: float = eqx.field(static=True)
 
     def __init__(self, key: PRNGKeyArray, sizes: Sizes) -> None:
         self.linear = eqx.nn.Linear(sizes.width, sizes.experts, use_bias=False, key=key)
-        self.floor = sizes.floor
+        self.floor, self.sharpness = sizes.floor, sizes.sharpness
 
     def raw(self, x: Float[Array, " d"]) -> Float[Array, " k"]:
         """Before the floor."""
-        return self.linear(x.astype(jnp.float32))
+        return self.sharpness * self.linear(x.astype(jnp.float32))
 
     def __call__(self, x: Float[Array, " d"]) -> Float[Array, " k"]:
         """Of one token, `(d,)` of any width, float32."""

@@ -1,5 +1,6 @@
 """All sizes of a language model, in one place."""
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -11,7 +12,7 @@ class Sizes:
     """How large a language model is; the default has about a million parameters active for each token.
 
     **Raises:** `ValueError` for a number that is not positive, heads that do not share the width evenly in even parts,
-    a floor out of range or activations of another type.
+    a floor or sharpness out of range, or activations of another type.
 
     ```python
     >>> from models.transformer import Sizes
@@ -35,6 +36,8 @@ class Sizes:
     vocabulary: int = NUM_BYTES
     floor: float = 0.0
     r"""$\epsilon$ of the probabilities $(1 - \epsilon) p + \epsilon / k$ that a layer's logits have."""
+    sharpness: float = 1.0
+    """By which the routers' logits are multiplied: 1 at the beginning gives nearly uniform draws."""
     activations: Literal["float32", "bfloat16"] = "float32"
     """The type of all products but the router's and the last, and of what they multiply; parameters are float32."""
 
@@ -47,12 +50,14 @@ class Sizes:
             raise ValueError(f"heads must divide the width into even parts, got {self.heads} of width {self.width}")
         if not 0 <= self.floor < 1:
             raise ValueError(f"floor must be at least 0 and below 1, got {self.floor!r}")
+        if not 0 < self.sharpness < math.inf:
+            raise ValueError(f"sharpness must be positive and finite, got {self.sharpness!r}")
         if self.activations not in ("float32", "bfloat16"):
             raise ValueError(f"activations must be 'float32' or 'bfloat16', got {self.activations!r}")
 
     def dense_twin(self) -> "Sizes":
         """One expert of the same size, which every token has: as many parameters active, and no router."""
-        return replace(self, experts=1, floor=0.0)
+        return replace(self, experts=1, floor=0.0, sharpness=1.0)
 
     @property
     def active_parameters(self) -> int:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from inference.language._curves import read_run
+from inference.language._curves import read_metrics, read_run
 from inference.language._generate import load_state
 from tests.inference.on_meshes import SIZES, write_text
 
@@ -48,7 +48,9 @@ def amid_a_save(folder):
 
 def results(folder):
     run = read_run(folder)
-    lines = [{name: x for name, x in line.items() if "second" not in name} for line in run.metrics + run.evaluations]
+    lines = [
+        {name: x for name, x in line.items() if "second" not in name} for line in read_metrics(folder) + run.evaluations
+    ]
     state = load_state(run.settings, folder)
     assert state is not None
     return lines, jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from inference.language import _program as program
 from inference.language import _run
-from inference.language._curves import read_run
+from inference.language._curves import read_metrics, read_run
 from inference.language._generate import load_state
 
 STEPS, HALF = 10, 5
@@ -46,7 +46,7 @@ def run(folder, given, first, second):
     assert program.main(["train", *given, *MESHES[second], "--out", str(folder), *resume]) == 0
     found = read_run(folder)
     state = load_state(found.settings, folder)
-    trained = [line for line in found.metrics if line.pop("tokens_per_second")]
+    trained = [line for line in read_metrics(folder) if line.pop("tokens_per_second")]
     tested = [{name: x for name, x in line.items() if "seconds" not in name} for line in found.evaluations]
     return jax.tree.map(np.asarray, (state._replace(key=jax.random.key_data(state.key)), trained, tested[-1:]))
 

@@ -4,6 +4,7 @@ every router by its name is a slow test.
 
 import json
 import os
+import shutil
 import signal
 
 import equinox as eqx
@@ -14,7 +15,7 @@ from jax.sharding import AbstractMesh
 
 from inference.language import _devices, _run
 from inference.language import _program as program
-from inference.language._curves import read_run
+from inference.language._curves import Run, read_run, rows_of
 from inference.language._forward import by_group
 from inference.language._generate import load_state
 from inference.language._methods import METHODS
@@ -145,6 +146,7 @@ def test_refusals(whole, text, tmp_path, capsys):
     out = ["--out", str(whole)]
     assert "already holds a run; continue it with --resume" in refused("train", *out)
     assert "holds no run" in refused("train", "--resume", "--out", str(tmp_path))
+    assert "sharpness must be positive" in refused("train", "--sharpness", "0", "--out", str(tmp_path / "a"))
     assert "has --width 8, not 16" in refused("train", "--resume", "--width", "16", *out)
     assert "has --credit 0.0, not None" in refused("train", "--resume", "--credit", "batch", *out)
     assert "unknown router 'nobody'" in refused("train", "--router", "nobody")
@@ -207,8 +209,44 @@ def test_routers_have_an_optimiser_of_their_own():
     assert [leaf.shape for leaf, own in zip(leaves, marked, strict=True) if own] == [(2, 2, 8)]
 
 
+def test_results_outlive_the_folders_of_their_runs(whole, text, tmp_path, monkeypatch, capsys):
+    name = read_run(whole).settings.router
+    shutil.copytree(whole, tmp_path / f"{name}-0")
+    monkeypatch.setattr(program, "train", lambda *_: None)  # the run is finished: this is what training does
+    given = ["compare", "--routers", name, "--out", str(tmp_path), "--corpus", str(text), *FLAGS]
+    steps = ["--steps", "6", "--every", "2"]
+    assert program.main([*given, *steps]) == 0
+    results = (tmp_path / "results.json").read_text()
+    told = capsys.readouterr().out
+    shutil.rmtree(tmp_path / f"{name}-0")
+    monkeypatch.setattr(program, "train", None)  # not called
+    assert program.main([*given, *steps]) == 0
+    assert (tmp_path / "results.json").read_text() == results
+    assert capsys.readouterr().out == told[told.rindex("\nheld-out") :]
+    with pytest.raises(SystemExit):
+        program.main([*given, "--steps", "7", "--every", "2"])
+    assert "has --steps 6, not 7" in capsys.readouterr().err
+
+
+def test_what_was_reached_in_equal_time():
+    def run(router, speed, bits):
+        settings = Settings(router=router, steps=100)
+        ways = settings.method.ways()
+        evaluations = [
+            {"step": step, **{f"{way}/bits_per_byte": bit for way in ways}}
+            for step, bit in zip((50, 100), bits, strict=True)
+        ]
+        curve = [{"step": step, "seconds": step / speed, "bits_per_byte": 3.0} for step in (25, 50, 75, 100)]
+        return Run(settings, evaluations, curve)
+
+    quick, slow, slowest = run("dense", 10, (4.0, 3.0)), run("base", 8, (4.0, 2.0)), run("switch", 4, (3.0, 1.0))
+    found = {row["router"]: row["at_equal_time"] for row in rows_of([quick, slow, slowest])}
+    # After the dense model's ten seconds the second is at step 80, and the third, at step 40, has not been evaluated.
+    assert found == {"dense": 3.0, "base": pytest.approx(4.0 - 2.0 * 30 / 50), "switch": None}
+
+
 WAYS_TO_SCORE = [
-    {"floor": 0.05},
+    {"floor": 0.05, "gated": True, "sharpness": 4.0, "score_from": 2},
     {"credit": None},
     {"credit": 0.9, "through_router": True},
     {"score": "whole", "entropy": 0.01},

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from inference.language._curves import read_run
+from inference.language._curves import read_metrics, read_run
 from inference.language._generate import load_state
 from tests.inference.on_meshes import SIZES, TOLERANCE, write_text
 
@@ -50,7 +50,7 @@ def trained(folder):
     run = read_run(folder)
     state = load_state(run.settings, folder)
     assert state is not None
-    lines = [{name: x for name, x in line.items() if "second" not in name} for line in run.metrics]
+    lines = [{name: x for name, x in line.items() if "second" not in name} for line in read_metrics(folder)]
     return lines, jax.tree.map(np.asarray, state._replace(key=jax.random.key_data(state.key)))
 
 

@@ -1,0 +1,117 @@
+"""Ways of training routers by the score in a language model: each setting's bits per byte after the same short run.
+
+    python -m benchmarks.score_settings [--seed 0] [--steps 500] [--only NAME ...] [--runs results/score_settings]
+                                        [--out docs/results/score_settings.json]
+
+A small network (two layers of width 128, eight experts of 256) learns the Python standard library's source, as
+`python -m inference.language train` does. A run that was interrupted goes on where it was, and what `--out` has is not
+done again. Prints a Markdown table.
+"""
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from gumbel_moe._whole_file import write_json
+from inference.language import main as language
+from inference.language._curves import Run, read_run
+
+SMALL = "--layers 2 --width 128 --heads 4 --expert-width 256 --every 250"
+BASE = "--sharpness 1 --score-scale 0.1"  # where a setting says nothing else
+SETTINGS = {
+    "dense": "--router dense",
+    "switch": "--router switch",
+    "base": "--router base",
+    "skip": "--router skip",
+    "skip, gated": "--router skip --gated",
+    "matching": "--router gumbel-matching",
+    "matching, sharp x 4": "--router gumbel-matching --sharpness 4",
+    "matching, gated": "--router gumbel-matching --gated",
+    "matching, gated, sharp x 4": "--router gumbel-matching --gated --sharpness 4",
+    "matching, gated, sharp x 16": "--router gumbel-matching --gated --sharpness 16",
+    "matching, gate alone": "--router gumbel-matching-uncorrected",
+    "matching, gate alone, sharp x 4": "--router gumbel-matching-uncorrected --sharpness 4",
+    "matching, sharp x 4, router as it began": "--router gumbel-matching --sharpness 4 --score-scale 0",
+    "matching, sharp x 4, score x .3": "--router gumbel-matching --sharpness 4 --score-scale 0.3",
+    "matching, sharp x 4, score x 1": "--router gumbel-matching --sharpness 4 --score-scale 1",
+    "switch, sharp x 4": "--router switch --sharpness 4",
+    "base, sharp x 4": "--router base --sharpness 4",
+    "skip, sharp x 4": "--router skip --sharpness 4",
+    "skip, gated, sharp x 4": "--router skip --gated --sharpness 4",
+    "skip, gate alone, sharp x 4": "--router skip-uncorrected --sharpness 4",
+    "matching, sharp x 8": "--router gumbel-matching --sharpness 8",
+    "matching, score x .01": "--router gumbel-matching --score-scale 0.01",
+    "matching, score x .03": "--router gumbel-matching --score-scale 0.03",
+    "matching, score x .3": "--router gumbel-matching --score-scale 0.3",
+    "matching, score x 1": "--router gumbel-matching --score-scale 1",
+    "matching, slow router": "--router gumbel-matching --router-rate 3e-4",
+    "matching, quick router": "--router gumbel-matching --router-rate 3e-3",
+    "matching, entropy .01": "--router gumbel-matching --entropy 0.01",
+    "matching, floor .1": "--router gumbel-matching --floor 0.1",
+    "matching, credit .5": "--router gumbel-matching --credit 0.5",
+    "matching, credit of the batch": "--router gumbel-matching --credit batch",
+    "matching, through the router": "--router gumbel-matching --through-router",
+    "matching, gated, score x .01": "--router gumbel-matching --gated --score-scale 0.01",
+    "matching, gated, score x 1": "--router gumbel-matching --gated --score-scale 1",
+    "matching, gated, score from half": "--router gumbel-matching --gated --score-from 250",
+    "skip, gate alone": "--router skip-uncorrected",
+}
+
+
+def result(name: str, folder: Path, steps: int, seed: int) -> dict[str, Any]:
+    """The end of a run, which is taken there first as far as it is not."""
+    flags = [*shlex.split(f"{SMALL} {BASE} {SETTINGS[name]}"), "--steps", str(steps), "--seed", str(seed)]
+    resume = ["--resume"] if (folder / "run.json").exists() else []
+    if code := language(["train", *flags, *resume, "--out", str(folder)]):
+        raise SystemExit(code)
+    run = read_run(folder)
+    last, training = run.evaluations[-1], run.curve[-4:]
+    ways = {way: last[f"{way}/bits_per_byte"] for way in run.settings.method.ways()}
+    found = {"bits_per_byte": ways, "in_training": sum(point["bits_per_byte"] for point in training) / len(training)}
+    return {**found, "entropy": _of(run, "entropy"), "skipped": _of(run, "skipped")}
+
+
+def _of(run: Run, metric: str) -> float | None:
+    """As the router routes in training, on held-out text."""
+    return run.evaluations[-1].get(f"process/{metric}")
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """Markdown: a row for each setting."""
+    ways = ("process", "argmax", "prices")
+    lines = ["| setting | in training | " + " | ".join(ways) + " | entropy | skipped |", "|---|" + "---:|" * 6]
+    for name in (name for name in SETTINGS if name in found):
+        row = found[name]
+        bits = row["bits_per_byte"]
+        process = bits.get("process", bits.get("dense"))
+        cells = [row["in_training"], process, bits.get("argmax"), bits.get("prices"), row["entropy"], row["skipped"]]
+        told = ["" if cell is None else f"{cell:.3f}" for cell in cells]
+        lines.append(f"| {name} | " + " | ".join(told) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--only", nargs="+", default=list(SETTINGS), choices=SETTINGS, metavar="NAME")
+    parser.add_argument("--runs", type=Path, default=Path("results/score_settings"), help="folder of the runs")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/score_settings.json"))
+    args = parser.parse_args()
+    asked = {"steps": args.steps, "seed": args.seed}
+    kept = json.loads(args.out.read_text()) if args.out.exists() else {**asked, "found": {}}
+    if {name: kept[name] for name in asked} != asked:
+        parser.error(f"argument --out: {args.out} holds runs of other steps or another seed")
+    for name in args.only:
+        if name not in kept["found"]:
+            folder = args.runs / "".join(letter if letter.isalnum() else "_" for letter in name)
+            kept["found"][name] = result(name, folder, args.steps, args.seed)
+            write_json(args.out, kept)
+    print(table(kept["found"]))
+
+
+if __name__ == "__main__":
+    main()
