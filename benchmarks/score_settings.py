@@ -11,12 +11,12 @@ done again. Prints a Markdown table.
 import argparse
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from gumbel_moe._whole_file import write_json
-from inference.language import main as language
-from inference.language._curves import Run, read_run
 
 SMALL = "--layers 2 --width 128 --heads 4 --expert-width 256 --every 250"
 BASE = "--sharpness 1 --score-scale 0.1"  # where a setting says nothing else
@@ -64,18 +64,18 @@ def result(name: str, folder: Path, steps: int, seed: int) -> dict[str, Any]:
     """The end of a run, which is taken there first as far as it is not."""
     flags = [*shlex.split(f"{SMALL} {BASE} {SETTINGS[name]}"), "--steps", str(steps), "--seed", str(seed)]
     resume = ["--resume"] if (folder / "run.json").exists() else []
-    if code := language(["train", *flags, *resume, "--out", str(folder)]):
-        raise SystemExit(code)
-    run = read_run(folder)
-    last, training = run.evaluations[-1], run.curve[-4:]
-    ways = {way: last[f"{way}/bits_per_byte"] for way in run.settings.method.ways()}
-    found = {"bits_per_byte": ways, "in_training": sum(point["bits_per_byte"] for point in training) / len(training)}
-    return {**found, "entropy": _of(run, "entropy"), "skipped": _of(run, "skipped")}
+    command = [sys.executable, "-m", "inference.language", "train", *flags, *resume, "--out", str(folder)]
+    subprocess.run(command, check=True)
+    last = lines(folder / "evaluations.jsonl")[-1]
+    trained = [line["bits_per_byte"] for line in lines(folder / "metrics.jsonl")[-100:]]
+    ways = {key.partition("/")[0]: value for key, value in last.items() if key.endswith("/bits_per_byte")}
+    found = {"bits_per_byte": ways, "in_training": sum(trained) / len(trained)}
+    return {**found, "entropy": last.get("process/entropy"), "skipped": last.get("process/skipped")}
 
 
-def _of(run: Run, metric: str) -> float | None:
-    """As the router routes in training, on held-out text."""
-    return run.evaluations[-1].get(f"process/{metric}")
+def lines(path: Path) -> list[dict[str, Any]]:
+    """Of JSON."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
