@@ -66,7 +66,7 @@ def recorded(path: Path) -> list[Run]:
     """The runs that a `results.json` holds."""
     if not path.exists():
         return []
-    runs = json.loads(path.read_text())["runs"]
+    runs = json.loads(path.read_text()).get("runs", [])
     return [Run(Settings(**run["settings"]), run["evaluations"], run["curve"]) for run in runs]
 
 

@@ -164,10 +164,10 @@ def _compare(parser: Parser, args: argparse.Namespace) -> int:
     for seed in range(args.seeds):
         for name in names:
             folder = args.out / f"{name}-{seed}"
-            given = {**Settings.given(args), "router": name, "seed": seed}
-            if replace(asked, router=name, seed=seed) in done and not folder.exists():
+            this = replace(asked, router=name, seed=seed)
+            if this in done and not folder.exists():
                 continue  # its folder was removed, its results are kept
-            code = _one_run(parser, folder, given, corpus, args.mesh)
+            code = _one_run(parser, folder, this.as_json(), corpus, args.mesh)
             if code > 1:
                 return code
             if is_first():

@@ -225,7 +225,7 @@ def test_results_outlive_the_folders_of_their_runs(whole, text, tmp_path, monkey
     assert capsys.readouterr().out == told[told.rindex("\nheld-out") :]
     with pytest.raises(SystemExit):
         program.main([*given, "--steps", "7", "--every", "2"])
-    assert "has --steps 6, not 7" in capsys.readouterr().err
+    assert f"argument --out: the run in {tmp_path} has --steps 6, not 7" in capsys.readouterr().err
 
 
 def test_what_was_reached_in_equal_time():
