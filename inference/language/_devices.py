@@ -39,9 +39,11 @@ def mesh_for(settings: Settings, sizes: tuple[int, int] | None) -> Mesh | None:
     named = f"--mesh data={data},expert={expert}"
     if settings.batch % mesh.size:
         raise ValueError(f"--batch must be a multiple of the {mesh.size} devices of {named}, got {settings.batch}")
-    if settings.groups > 1 and settings.groups % mesh.size:
+    groups = settings.groups * settings.draws_of_batch
+    if groups > 1 and groups % mesh.size:
+        several = "" if settings.draws_of_batch == 1 else f" times {settings.draws_of_batch} --draws"
         raise ValueError(
-            f"--groups must be 1 or a multiple of the {mesh.size} devices of {named}, got {settings.groups}"
+            f"--groups{several} must be 1 or a multiple of the {mesh.size} devices of {named}, got {settings.groups}"
         )
     if not settings.method.by_token:
         raise ValueError(f"{settings.router} runs on one device: its experts choose from a batch, got {named}")

@@ -15,7 +15,8 @@ def forward(
     settings: Settings, mesh: Mesh | None, model: LanguageModel, key: Array, windows: Array, router: Any, states: Any
 ) -> tuple[Array, BlockRecord]:
     """The losses `(b, t)` in nats of windows `(b, t + 1)`, and what the routers did."""
-    groups = Groups(settings.groups if settings.groups > 1 else None)
+    number = _groups(settings, windows[:, 1:].size)
+    groups = Groups(number if number > 1 else None)
 
     def run(model: LanguageModel, windows: Array, key: Array, states: Any) -> tuple[Array, BlockRecord]:
         here = groups if mesh is None else groups.on(mesh)
@@ -36,13 +37,19 @@ def by_group(settings: Settings, mesh: Mesh | None, function: Callable[[Any], An
 
     On a mesh every device has its own groups, or all devices the whole batch, alike.
     """
-    if settings.groups == 1:
+    groups = _groups(settings, jax.tree.leaves(of_tokens)[0].shape[0])
+    if groups == 1:
         if mesh is not None:
             of_tokens = jax.lax.with_sharding_constraint(of_tokens, NamedSharding(mesh, EVERYWHERE))
         return jax.tree.map(lambda leaf: leaf[None], function(of_tokens))
-    grouped = jax.tree.map(lambda leaf: leaf.reshape(settings.groups, -1, *leaf.shape[1:]), of_tokens)
+    grouped = jax.tree.map(lambda leaf: leaf.reshape(groups, -1, *leaf.shape[1:]), of_tokens)
 
     def run(grouped: Any) -> Any:
         return jax.lax.map(function, grouped)
 
     return (run if mesh is None else jax.shard_map(run, mesh=mesh, in_specs=SEQUENCES, out_specs=SEQUENCES))(grouped)
+
+
+def _groups(settings: Settings, tokens: int) -> int:
+    """In how many so many tokens are routed: several draws of a batch have groups of their own."""
+    return tokens // settings.tokens_of_group

@@ -150,7 +150,7 @@ def _routing_seconds(settings: Settings, mesh: Mesh | None, state: TrainState) -
     logits = jax.vmap(network)(seen)
     jax.block_until_ready(route(jax.random.key(0), logits))
     began = time.perf_counter()
-    groups = max(1, settings.groups // (1 if mesh is None else mesh.size))
+    groups = max(1, settings.groups * settings.draws_of_batch // (1 if mesh is None else mesh.size))
     for number in range(settings.layers * groups):
         jax.block_until_ready(route(jax.random.key(number), logits))
     return time.perf_counter() - began

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from inference.language._methods import METHODS, Method
-from inference.shared.arguments import Parser, positive
+from inference.shared.arguments import Parser, not_negative, positive
 from models.transformer import Sizes
 
 
@@ -60,6 +60,8 @@ class Settings:
     credit: float | None = _option(
         0.0, "discount of later losses in a route's credit, 0 to 1, or 'batch' for the loss of the whole batch", _credit
     )
+    draws: int = _option(1, "of a batch, for routers that learn by the score: each a baseline of the others", positive)
+    critic: int = _option(0, "hidden units of the critic of a token's credit, which has a linear way too", not_negative)
     score: str = _option("first-order", "of Gumbel-Matching", str, choices=("first-order", "whole"))
     score_scale: float = _option(0.3, "factor of the score term, after its advantages have unit variance", float)
     score_from: int = _option(0, "first step of the score term; with --gated the routers learn before it too", int)
@@ -89,6 +91,19 @@ class Settings:
     def tokens_of_group(self) -> int:
         """Of those that are routed together."""
         return self.tokens // self.groups
+
+    @property
+    def draws_of_batch(self) -> int:
+        """By routers that learn by the score; others gain nothing by several."""
+        return self.draws if self.method.learns == "score" else 1
+
+    @property
+    def credit_by_token(self) -> float | None:
+        """The discount of a token's credit; None where the loss of the whole batch is everybody's, as for the score of
+        an assignment as a whole.
+        """
+        whole = self.router == "gumbel_matching" and self.score == "whole"
+        return None if whole else self.credit
 
     @property
     def method(self) -> Method:

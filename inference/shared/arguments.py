@@ -18,16 +18,17 @@ def positive(text: str) -> int:
     return _whole(text, 1)
 
 
+def not_negative(text: str) -> int:
+    """A whole number of at least 0."""
+    return _whole(text, 0)
+
+
 def add_shared(parser: Parser, out: str, *, trains: bool = True, holds: str = "folder for the results") -> None:
     """The options that all programs have, or all that train."""
     if trains:
         parser.add_argument("--steps", type=positive, help="training steps (default: what suits the data)")
-    parser.add_argument("--seed", type=_not_negative, default=0, help="of everything random (default: 0)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="of everything random (default: 0)")
     parser.add_argument("--out", type=Path, default=Path(out), help=f"{holds} (default: {out})")
-
-
-def _not_negative(text: str) -> int:
-    return _whole(text, 0)
 
 
 def _whole(text: str, least: int) -> int:

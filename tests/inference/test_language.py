@@ -2,6 +2,7 @@
 every router by its name is a slow test.
 """
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,12 +10,15 @@ import signal
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
+from gumbel_moe.routing import SkipRouter
 from inference.language import _devices, _run
 from inference.language import _program as program
+from inference.language._baseline import expected, first_baseline
 from inference.language._curves import Run, read_run, rows_of
 from inference.language._forward import by_group
 from inference.language._generate import load_state
@@ -22,7 +26,7 @@ from inference.language._methods import METHODS
 from inference.language._optimiser import is_router
 from inference.language._settings import Settings
 from inference.language._step import first_state, train_step
-from models.transformer import AXES
+from models.transformer import AXES, BlockRecord
 
 TINY = {"batch": 2, "context": 8, "layers": 2, "width": 8, "heads": 2, "experts": 2, "expert_width": 8, "windows": 2}
 FLAGS = [part for name, value in TINY.items() for part in (f"--{name.replace('_', '-')}", str(value))]
@@ -185,6 +189,7 @@ def test_what_is_no_argument_s_fault_is_not_told_as_one(text, tmp_path, monkeypa
     [
         ((8, 1), {"batch": 12}, "batch must be a multiple of the 8 devices of --mesh data=8,expert=1, got 12"),
         ((2, 4), {"groups": 4}, "groups must be 1 or a multiple of the 8 devices of --mesh data=2,expert=4, got 4"),
+        ((2, 1), {"router": "skip", "draws": 3}, "groups times 3 --draws must be 1 or a multiple of the 2 devices"),
         ((1, 4), {"experts": 6}, "experts must be a multiple of expert in --mesh data=1,expert=4, got 6"),
         ((1, 4), {"router": "dense"}, "experts must be a multiple of expert in --mesh data=1,expert=4, got 1"),
         ((2, 4), {"router": "expert_choice"}, "expert_choice runs on one device"),
@@ -199,8 +204,10 @@ def test_a_mesh_that_does_not_fit(sizes, changed, says, monkeypatch):
 def test_results_of_groups_are_stacked():
     values = np.arange(12.0).reshape(12, 1)
     for groups in (1, 4):
-        found = by_group(Settings(groups=groups), None, lambda group: {"sum": group.sum()}, values)
+        found = by_group(Settings(batch=3, context=4, groups=groups), None, lambda group: {"sum": group.sum()}, values)
         np.testing.assert_array_equal(found["sum"], values.reshape(groups, -1).sum(axis=1))
+    twice = by_group(Settings(batch=3, context=4, groups=2), None, np.sum, np.concatenate([values, values]))
+    np.testing.assert_array_equal(twice, [15, 51, 15, 51])  # the second draw of a batch has groups of its own
 
 
 def test_routers_have_an_optimiser_of_their_own():
@@ -246,8 +253,10 @@ def test_what_was_reached_in_equal_time():
 
 
 WAYS_TO_SCORE = [
-    {"floor": 0.05, "gated": True, "sharpness": 4.0, "score_from": 2},
+    {"floor": 0.05, "gated": True, "sharpness": 4.0, "score_from": 2, "draws": 2, "critic": 4},
     {"credit": None},
+    {"credit": None, "draws": 2},
+    {"score": "whole", "draws": 2},
     {"credit": 0.9, "through_router": True},
     {"score": "whole", "entropy": 0.01},
 ]
@@ -267,6 +276,58 @@ def test_a_step_of_draws_keeps_the_state_as_it_is(more):
         lambda leaf: (leaf.shape, leaf.dtype), state
     )
     assert all(metric.shape == () for metric in metrics.values())
+
+
+@pytest.mark.parametrize("credit", [0.5, None])
+def test_what_is_subtracted_of_a_draw_is_what_the_others_tell(credit):
+    settings = Settings(router="skip", credit=credit, draws=3, critic=4, **TINY)
+    record, losses = some_batch(settings)
+    baseline = first_baseline(settings)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, baseline.critic.params)
+    baseline = baseline._replace(critic=baseline.critic._replace(params=params))
+
+    def found(draws, record=record, losses=losses):
+        return expected(dataclasses.replace(settings, draws=draws), baseline, record, losses)
+
+    together, apart = found(3), found(1)
+    if credit:
+        alone = apart.advantage[0].reshape(2, 3, 16).swapaxes(0, 1)
+    else:
+        alone = losses.reshape(3, 16).mean(axis=1) - np.log(256)
+    others = (alone.sum(axis=0) - alone) / 2
+    np.testing.assert_allclose(together.advantage, alone - others, rtol=1e-5, atol=1e-5)
+    told = apart.subtracted[0].reshape(2, 3, 16, 2).swapaxes(0, 1) if credit else np.log(256)
+    np.testing.assert_allclose(together.subtracted, told + (others[..., None] if credit else others), rtol=1e-5)
+    # Nothing of it depends on the draw itself.
+    change = found(3, losses=losses.at[:2].add(1.0)).subtracted - together.subtracted
+    np.testing.assert_allclose(change[0], 0, atol=1e-5)
+    assert (change[1:] > 0.4).all()
+
+
+def some_batch(settings):
+    """Random losses and routings of all draws."""
+    tokens, keys = settings.draws * settings.tokens, jax.random.split(jax.random.key(0), 3)
+    seen = jax.random.normal(keys[0], (settings.layers, tokens, settings.width))
+    router = SkipRouter(settings.tokens)
+    logits = jnp.zeros((tokens, settings.experts))
+    routing = jax.vmap(lambda key: router(key, logits))(jax.random.split(keys[1], settings.layers))
+    losses = jax.random.normal(keys[2], (settings.draws * settings.batch, settings.context))
+    return BlockRecord(routing, None, seen, None), losses
+
+
+@pytest.mark.parametrize("router", ["skip", pytest.param("gumbel_matching", marks=pytest.mark.slow)])
+def test_draws_of_a_batch_are_draws_for_the_same_text(router):
+    """Where experts do nothing, what was drawn makes no difference: a second draw knows the loss of the first."""
+    text = jax.random.randint(jax.random.key(1), (300,), 0, 256).astype(jnp.uint8)
+    found = {}
+    for draws in (1, 2):
+        settings = Settings(router=router, groups=2, draws=draws, **TINY)
+        state = first_state(settings)
+        down = state.model.blocks.experts.experts.down.weight
+        state = eqx.tree_at(lambda state: state.model.blocks.experts.experts.down.weight, state, 0 * down)
+        found[draws] = jax.jit(train_step, static_argnums=0)(settings, state, text)[1]["gradient_of_routers"]
+    assert found[1] > 1e-3
+    assert found[2] < 1e-6
 
 
 @pytest.mark.slow

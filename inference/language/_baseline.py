@@ -1,0 +1,107 @@
+"""What is known of the losses before a batch is drawn, and is subtracted from the credit of what was."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from gumbel_moe.estimators import LossCritic, losses_to_go
+from inference.language._settings import Settings
+from models.transformer import BlockRecord
+
+_MEMORY = 0.99  # of the running means
+_FOR_CRITIC = 1  # of the seed's keys
+
+
+class Baseline(NamedTuple):
+    """What earlier batches told."""
+
+    critic: Any
+    """Of every layer, stacked: a map from what its router sees to a token's credit under each expert."""
+    mean: Array
+    """`()` running mean of the batches' losses."""
+    variance: Array
+    """`()` running mean of the squared advantages."""
+
+
+class Expected(NamedTuple):
+    """What is subtracted in the score term, and what that leaves; `r` draws of a batch, `l` layers."""
+
+    subtracted: Array
+    """`(r, l, n, k)` of tokens with a credit of their own, under each expert; `(r,)` of the loss of a whole draw."""
+    advantage: Array
+    """`(r, l, n)` or `(r,)`: credit less what is subtracted of what was drawn."""
+
+
+def _predict(params: Any, x: Array) -> Array:
+    """`(n, k)`; linear, or with hidden units that keep the linear way beside them."""
+    found = x @ params["weight"] + params["bias"]
+    if "hidden" in params:
+        found += jax.nn.gelu(x @ params["hidden"]) @ params["out"]
+    return found
+
+
+_CRITIC = LossCritic(_predict, optax.adam(3e-3))
+
+
+def first_baseline(settings: Settings) -> Baseline:
+    """Before the first batch."""
+    sizes, width = settings.sizes, settings.critic
+    params = {"weight": jnp.zeros((sizes.width, sizes.experts)), "bias": jnp.zeros(sizes.experts)}
+    params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (sizes.layers, *leaf.shape)), params)
+    if width:
+        key = jax.random.fold_in(jax.random.key(settings.seed), _FOR_CRITIC)
+        params["hidden"] = jax.random.normal(key, (sizes.layers, sizes.width, width)) / jnp.sqrt(sizes.width)
+        params["out"] = jnp.zeros((sizes.layers, width, sizes.experts))
+    uniform = jnp.log(jnp.float32(sizes.vocabulary))  # the loss of knowing nothing
+    return Baseline(jax.vmap(_CRITIC.init)(params), uniform, jnp.ones(()))
+
+
+def expected(settings: Settings, baseline: Baseline, record: BlockRecord, losses: Array) -> Expected:
+    """For losses `(r b, t)`, the draws one after the other.
+
+    Beside what earlier batches told, several draws of a batch tell each other how much harder it was than that: every
+    draw has the mean of the others' advantages subtracted, which does not depend on its own, and of a token is the same
+    under every expert.
+    """
+    draws, losses = settings.draws_of_batch, jax.lax.stop_gradient(losses)
+    if settings.credit_by_token is None:
+        advantage = jnp.mean(losses.reshape(draws, -1), axis=1) - baseline.mean
+        more = _others(advantage)
+        return Expected(baseline.mean + more, advantage - more)
+    credit = losses_to_go(losses, settings.credit_by_token).reshape(-1)
+    tables = jax.vmap(_CRITIC.baseline)(baseline.critic, record.router_input)
+    own = jnp.take_along_axis(tables, record.routing.expert[..., None], axis=-1)[..., 0]
+    tables, advantage = (_by_draw(found, draws) for found in (tables, credit - own))
+    more = _others(advantage)
+    return Expected(tables + more[..., None], advantage - more)
+
+
+def learn(settings: Settings, baseline: Baseline, record: BlockRecord, losses: Array) -> Baseline:
+    """The baseline after a batch that it has been used for."""
+    losses = jax.lax.stop_gradient(losses)
+    advantage, critic = expected(settings, baseline, record, losses).advantage, baseline.critic
+    if settings.credit_by_token is not None:
+        credit = losses_to_go(losses, settings.credit_by_token).reshape(-1)
+        critic = jax.vmap(lambda *batch: _CRITIC.update(batch[0], batch[1], credit, batch[2]))(
+            critic, jax.lax.stop_gradient(record.routing), record.router_input
+        )
+    variance = _running(baseline.variance, jnp.mean(advantage**2))
+    return Baseline(critic, _running(baseline.mean, jnp.mean(losses)), variance)
+
+
+def _by_draw(of_layers: Array, draws: int) -> Array:
+    """`(l, r n, ...)` to `(r, l, n, ...)`."""
+    layers = of_layers.shape[0]
+    return jnp.moveaxis(of_layers.reshape(layers, draws, -1, *of_layers.shape[2:]), 1, 0)
+
+
+def _others(advantage: Array) -> Array:
+    """For each draw, along the first axis, the mean over the others; 0 for a single one, which has no other."""
+    return (jnp.sum(advantage, axis=0) - advantage) / max(1, advantage.shape[0] - 1)
+
+
+def _running(mean: Array, new: Array) -> Array:
+    return _MEMORY * mean + (1 - _MEMORY) * new
