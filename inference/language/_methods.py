@@ -48,9 +48,14 @@ class Method:
     """Whether its batches are matched, so that their prices are kept for routing without a batch."""
 
     @property
+    def random(self) -> bool:
+        """Whether another key gives another assignment."""
+        return self.learns != "dense" and ROUTERS[self.name].kind != "biased"
+
+    @property
     def sharpness(self) -> float:
         """A factor of its logits: draws from nearly equal probabilities would teach all experts the same."""
-        return 4.0 if self.learns != "dense" and ROUTERS[self.name].kind != "biased" else 1.0
+        return 4.0 if self.random else 1.0
 
     @property
     def has_bias(self) -> bool:

@@ -60,7 +60,9 @@ class Settings:
     credit: float | None = _option(
         0.0, "discount of later losses in a route's credit, 0 to 1, or 'batch' for the loss of the whole batch", _credit
     )
-    draws: int = _option(1, "of a batch, for routers that learn by the score: each a baseline of the others", positive)
+    draws: int = _option(
+        1, "of a batch, for routers that draw; by the score each is a baseline of the others", positive
+    )
     critic: int = _option(0, "hidden units of the critic of a token's credit, which has a linear way too", not_negative)
     score: str = _option("first-order", "of Gumbel-Matching", str, choices=("first-order", "whole"))
     score_scale: float = _option(0.3, "factor of the score term, after its advantages have unit variance", float)
@@ -94,8 +96,8 @@ class Settings:
 
     @property
     def draws_of_batch(self) -> int:
-        """By routers that learn by the score; others gain nothing by several."""
-        return self.draws if self.method.learns == "score" else 1
+        """By routers that draw; others would do the same again."""
+        return self.draws if self.method.random else 1
 
     @property
     def credit_by_token(self) -> float | None:

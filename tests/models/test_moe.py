@@ -71,7 +71,6 @@ def test_every_router_as_by_hand(name, made):
 
 
 @pytest.mark.each_choice
-@pytest.mark.each_choice
 @pytest.mark.parametrize("name", ROUTERS)
 def test_jit_and_gradient(name, x64):
     layer, x = layer_and_data()
