@@ -1,13 +1,13 @@
 """The table of routers in a language model: equal tokens, and equal time on a machine that does nothing else.
 
-    python -m benchmarks.language_table [--results docs/results/language.json] [--steps 30] [--rounds 2]
+    python -m benchmarks.language_table [--results docs/results/language.json ...] [--steps 30] [--rounds 2]
                                         [--times docs/results/language_steps.json]
 
-`--results` is the `results.json` of `python -m inference.language compare` with its default sizes, whose runs may have
-shared the machine with others. What a step of each takes is therefore measured here, in runs of `--steps` steps one
-after the other, and kept in `--times`; what is there already is not measured again. A router's bits per byte at equal
-time are those between its two evaluations around the step that it reaches while the fastest is through with all steps.
-Prints a Markdown table.
+`--results` are one or several `results.json` of `python -m inference.language compare` with its default sizes, whose
+runs may have shared the machine with others; a flag that was given, and changes what a router learns, is told. A
+step of each is timed here, in runs of `--steps` steps one after the other, and kept in `--times`; what is there already
+is not timed again. A router's bits per byte at equal time are those between its two evaluations around the
+step that it reaches while the fastest is through with all steps. Prints a Markdown table.
 """
 
 import argparse
@@ -16,20 +16,31 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from benchmarks._machine import machine
 from gumbel_moe._whole_file import write_json
+from inference.language._curves import Run, recorded, rows_of
+from inference.language._settings import Settings
 
 
-def step_seconds(router: str, steps: int) -> float:
+def flags(settings: Settings) -> str:
+    """The router, and what was asked for that is not the default and matters to it."""
+    usual, given = Settings().as_json(), settings.as_json()
+    other = [name for name in usual if given[name] != usual[name] and name not in ("router", "seed")]
+    if settings.method.learns != "score":
+        other = [name for name in other if name != "critic_sees"]
+    return " ".join([settings.router, *(f"--{name.replace('_', '-')} {given[name]}" for name in other)])
+
+
+def step_seconds(asked: str, steps: int) -> float:
     """Median over a run's steps but the first few."""
     with tempfile.TemporaryDirectory() as folder:
-        given = ["--router", router, "--steps", str(steps), "--windows", "16", "--out", f"{folder}/run"]
+        given = ["--router", *asked.split(), "--steps", str(steps), "--windows", "16", "--out", f"{folder}/run"]
         command = [sys.executable, "-m", "inference.language", "train", *given]
         subprocess.run(command, check=True, capture_output=True)
         settings = json.loads(Path(folder, "run", "run.json").read_text())
@@ -38,55 +49,58 @@ def step_seconds(router: str, steps: int) -> float:
     return float(np.median([tokens / json.loads(line)["tokens_per_second"] for line in lines[5:]]))
 
 
-def measure(routers: list[str], path: Path, steps: int, rounds: int) -> dict[str, float]:
-    """Of each router the quicker of its rounds."""
+def measure(asked: list[str], path: Path, steps: int, rounds: int) -> dict[str, float]:
+    """Of each the quicker of its rounds."""
     kept = json.loads(path.read_text()) if path.exists() else {"seconds": {}, "machine": machine()}
-    missing = [router for router in routers if router not in kept["seconds"]]
+    missing = [each for each in asked if each not in kept["seconds"]]
     found = defaultdict(list)
     for _ in range(rounds):
-        for router in tqdm(missing, desc="timing", disable=None):
-            found[router].append(step_seconds(router, steps))
+        for each in tqdm(missing, desc="timing", disable=None):
+            found[each].append(step_seconds(each, steps))
     if missing:
-        kept["seconds"] |= {router: min(times) for router, times in found.items()}
+        kept["seconds"] |= {each: min(times) for each, times in found.items()}
         write_json(path, kept)
     return kept["seconds"]
 
 
-def reached(run: dict[str, Any], way: str, step: float) -> float:
+def lines(runs: list[Run], seconds: dict[str, float], quickest: float) -> Iterator[str]:
+    """Of Markdown, a row for each router and way."""
+    for row in rows_of(runs):
+        own = [run for run in runs if run.finished and run.settings.router == row["router"]]
+        asked = flags(own[0].settings)
+        share = quickest / seconds[asked]
+        then = np.mean([reached(run, str(row["way"]), share * run.settings.steps) for run in own])
+        values = [row[name] for name in ("bits_per_byte", "spread", "in_training", "skipped", "max_violation")]
+        formats = (".3f", ".3f", ".3f", ".3f", ".2f")
+        cells = ["" if value is None else format(value, form) for value, form in zip(values, formats, strict=True)]
+        cells += [f"{seconds[asked]:.2f} s", f"{then:.3f}"]
+        name, _, told = asked.partition(" ")
+        shown = name.replace("_", " ") + (f" `{told}`" if told else "")
+        yield f"| {shown} | {row['way']} | {row['seeds']} | {' | '.join(cells)} |"
+
+
+def reached(run: Run, way: str, step: float) -> float:
     """Bits per byte after so many steps, between two evaluations."""
-    evaluations = run["evaluations"]
-    at = [line["step"] for line in evaluations]
-    return float(np.interp(step, at, [line[f"{way}/bits_per_byte"] for line in evaluations]))
+    at = [line["step"] for line in run.evaluations]
+    return float(np.interp(step, at, [line[f"{way}/bits_per_byte"] for line in run.evaluations]))
 
 
 def main() -> None:
     """Time what is missing, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path("docs/results/language.json"))
+    parser.add_argument("--results", type=Path, nargs="+", default=[Path("docs/results/language.json")])
     parser.add_argument("--times", type=Path, default=Path("docs/results/language_steps.json"))
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=2)
     args = parser.parse_args()
-    results = json.loads(args.results.read_text())
-    routers = list(dict.fromkeys(row["router"] for row in results["rows"]))
-    seconds = measure(routers, args.times, args.steps, args.rounds)
-    quickest = min(seconds[router] for router in routers)
+    files = [recorded(path) for path in args.results]
+    asked = list(dict.fromkeys(flags(run.settings) for runs in files for run in runs if run.finished))
+    seconds = measure(asked, args.times, args.steps, args.rounds)
+    quickest = min(seconds[each] for each in asked)
     heads = ("bits per byte", "spread", "in training", "skipped", "violation", "step", "at equal time")
     print(f"| router | routed by | seeds | {' | '.join(heads)} |\n|---|---|{'---:|' * (len(heads) + 1)}")
-    for row in results["rows"]:
-        router, way = row["router"], row["way"]
-        own = [run for run in results["runs"] if run["settings"]["router"] == router]
-        own = [run for run in own if run["evaluations"] and run["evaluations"][-1]["step"] == run["settings"]["steps"]]
-        then = np.mean([reached(run, way, run["settings"]["steps"] * quickest / seconds[router]) for run in own])
-        values = [
-            *(row[name] for name in ("bits_per_byte", "spread", "in_training", "skipped", "max_violation")),
-            seconds[router],
-            then,
-        ]
-        formats = (".3f", ".3f", ".3f", ".3f", ".2f", ".2f", ".3f")
-        cells = ["" if value is None else format(value, form) for value, form in zip(values, formats, strict=True)]
-        cells[5] += " s"
-        print(f"| {router.replace('_', ' ')} | {way} | {row['seeds']} | {' | '.join(cells)} |")
+    for runs in files:
+        print(*lines(runs, seconds, quickest), sep="\n")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from typing import Any
 from gumbel_moe._whole_file import write_json
 
 SMALL = "--layers 2 --width 128 --heads 4 --expert-width 256 --every 250"
-BASE = "--sharpness 1 --score-scale 0.1"  # where a setting says nothing else
+BASE = "--sharpness 1 --score-scale 0.1 --critic-sees input"  # where a setting says nothing else
 SHARP = "--router gumbel-matching --sharpness 4 --score-scale 0.3"
+EARLY = f"{SHARP} --critic-sees exit"
 SETTINGS = {
     "dense": "--router dense",
     "switch": "--router switch",
@@ -30,6 +31,7 @@ SETTINGS = {
     "skip": "--router skip",
     "skip, gated": "--router skip --gated",
     "skip, sharp x 4, score x .3": "--router skip --sharpness 4 --score-scale 0.3",
+    "skip, sharp x 4, score x .3, early exit": "--router skip --sharpness 4 --score-scale 0.3 --critic-sees exit",
     "skip, gate alone, sharp x 4": "--router skip-uncorrected --sharpness 4",
     "matching": "--router gumbel-matching",
     "matching, gated": "--router gumbel-matching --gated",
@@ -49,12 +51,18 @@ SETTINGS = {
     "the same, floor .1": f"{SHARP} --floor 0.1",
     "the same, credit .5": f"{SHARP} --credit 0.5",
     "the same, credit of the batch": f"{SHARP} --credit batch",
-    "the same, two draws": f"{SHARP} --draws 2",
-    "the same, two draws of half the text": f"{SHARP} --draws 2 --batch 8",
     "the same, half the text": f"{SHARP} --batch 8",
     "the same, twice the text": f"{SHARP} --batch 32",
+    "the same, two draws": f"{SHARP} --draws 2",
+    "the same, two draws of half the text": f"{SHARP} --draws 2 --batch 8",
     "the same, critic of 256": f"{SHARP} --critic 256",
     "the same, critic of 256, two draws": f"{SHARP} --critic 256 --draws 2",
+    "the same, critic sees the byte": f"{SHARP} --critic-sees byte",
+    "the same, critic sees an early exit": EARLY,
+    "the same, early exit, critic of 256": f"{EARLY} --critic 256",
+    "the same, early exit, two draws": f"{EARLY} --draws 2",
+    "the same, early exit, sharp x 8": f"{EARLY} --sharpness 8",
+    "the same, early exit, gated, score from half": f"{EARLY} --gated --score-from 250",
     "the same, through the router": f"{SHARP} --through-router",
     "the same, gated": f"{SHARP} --gated",
     "the same, gated, score from half": f"{SHARP} --gated --score-from 250",

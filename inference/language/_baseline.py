@@ -8,8 +8,9 @@ import optax
 from jax import Array
 
 from gumbel_moe.estimators import LossCritic, losses_to_go
+from gumbel_moe.routing import Routing
 from inference.language._settings import Settings
-from models.transformer import BlockRecord
+from models.transformer import BlockRecord, LanguageModel
 
 _MEMORY = 0.99  # of the running means
 _FOR_CRITIC = 1  # of the seed's keys
@@ -19,7 +20,7 @@ class Baseline(NamedTuple):
     """What earlier batches told."""
 
     critic: Any
-    """Of every layer, stacked: a map from what its router sees to a token's credit under each expert."""
+    """Of every layer, stacked: a map from `critic_input` to a token's credit under each expert."""
     mean: Array
     """`()` running mean of the batches' losses."""
     variance: Array
@@ -49,18 +50,37 @@ _CRITIC = LossCritic(_predict, optax.adam(3e-3))
 def first_baseline(settings: Settings) -> Baseline:
     """Before the first batch."""
     sizes, width = settings.sizes, settings.critic
-    params = {"weight": jnp.zeros((sizes.width, sizes.experts)), "bias": jnp.zeros(sizes.experts)}
+    sees = sizes.width + {"input": 0, "byte": sizes.vocabulary, "exit": sizes.vocabulary + 1}[settings.critic_sees]
+    weight = jnp.zeros((sees, sizes.experts))
+    if settings.critic_sees == "exit":
+        weight = weight.at[-1].set(1)
+    params = {"weight": weight, "bias": jnp.zeros(sizes.experts)}
     params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (sizes.layers, *leaf.shape)), params)
     if width:
         key = jax.random.fold_in(jax.random.key(settings.seed), _FOR_CRITIC)
-        params["hidden"] = jax.random.normal(key, (sizes.layers, sizes.width, width)) / jnp.sqrt(sizes.width)
+        params["hidden"] = jax.random.normal(key, (sizes.layers, sees, width)) / jnp.sqrt(sees)
         params["out"] = jnp.zeros((sizes.layers, width, sizes.experts))
     uniform = jnp.log(jnp.float32(sizes.vocabulary))  # the loss of knowing nothing
     return Baseline(jax.vmap(_CRITIC.init)(params), uniform, jnp.ones(()))
 
 
-def expected(settings: Settings, baseline: Baseline, record: BlockRecord, losses: Array) -> Expected:
-    """For losses `(r b, t)`, the draws one after the other.
+def critic_input(settings: Settings, model: LanguageModel, record: BlockRecord, targets: Array) -> Array:
+    """`(l, r n, ...)` what is known of a token before it is drawn: what its router sees and, since a baseline may
+    depend on all but the draw, the byte to be predicted, and the loss of doing so if this layer were the last.
+    """
+    seen, targets = record.router_input, targets.reshape(-1)
+    if settings.critic_sees == "input":
+        return seen
+    known = [jax.nn.one_hot(targets, model.sizes.vocabulary)]
+    if settings.critic_sees == "exit":
+        logits = jax.vmap(jax.vmap(model.norm))(seen) @ model.embedding.T
+        known.append(model.losses(logits, jnp.broadcast_to(targets, seen.shape[:2]))[..., None])
+    known = [jnp.broadcast_to(each, (*seen.shape[:2], each.shape[-1])) for each in known]
+    return jax.lax.stop_gradient(jnp.concatenate([seen, *known], axis=-1))
+
+
+def expected(settings: Settings, baseline: Baseline, routing: Routing, seen: Array, losses: Array) -> Expected:
+    """For losses `(r b, t)`, the draws one after the other; `seen` is the critics' input.
 
     Beside what earlier batches told, several draws of a batch tell each other how much harder it was than that: every
     draw has the mean of the others' advantages subtracted, which does not depend on its own, and of a token is the same
@@ -72,21 +92,21 @@ def expected(settings: Settings, baseline: Baseline, record: BlockRecord, losses
         more = _others(advantage)
         return Expected(baseline.mean + more, advantage - more)
     credit = losses_to_go(losses, settings.credit_by_token).reshape(-1)
-    tables = jax.vmap(_CRITIC.baseline)(baseline.critic, record.router_input)
-    own = jnp.take_along_axis(tables, record.routing.expert[..., None], axis=-1)[..., 0]
+    tables = jax.vmap(_CRITIC.baseline)(baseline.critic, seen)
+    own = jnp.take_along_axis(tables, routing.expert[..., None], axis=-1)[..., 0]
     tables, advantage = (_by_draw(found, draws) for found in (tables, credit - own))
     more = _others(advantage)
     return Expected(tables + more[..., None], advantage - more)
 
 
-def learn(settings: Settings, baseline: Baseline, record: BlockRecord, losses: Array) -> Baseline:
+def learn(settings: Settings, baseline: Baseline, routing: Routing, seen: Array, losses: Array) -> Baseline:
     """The baseline after a batch that it has been used for."""
     losses = jax.lax.stop_gradient(losses)
-    advantage, critic = expected(settings, baseline, record, losses).advantage, baseline.critic
+    advantage, critic = expected(settings, baseline, routing, seen, losses).advantage, baseline.critic
     if settings.credit_by_token is not None:
         credit = losses_to_go(losses, settings.credit_by_token).reshape(-1)
         critic = jax.vmap(lambda *batch: _CRITIC.update(batch[0], batch[1], credit, batch[2]))(
-            critic, jax.lax.stop_gradient(record.routing), record.router_input
+            critic, jax.lax.stop_gradient(routing), seen
         )
     variance = _running(baseline.variance, jnp.mean(advantage**2))
     return Baseline(critic, _running(baseline.mean, jnp.mean(losses)), variance)

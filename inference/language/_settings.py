@@ -64,6 +64,12 @@ class Settings:
         1, "of a batch, for routers that draw; by the score each is a baseline of the others", positive
     )
     critic: int = _option(0, "hidden units of the critic of a token's credit, which has a linear way too", not_negative)
+    critic_sees: str = _option(
+        "exit",
+        "a router's input, beside it the byte to be predicted, or both and the loss if this layer were the last",
+        str,
+        choices=("input", "byte", "exit"),
+    )
     score: str = _option("first-order", "of Gumbel-Matching", str, choices=("first-order", "whole"))
     score_scale: float = _option(0.3, "factor of the score term, after its advantages have unit variance", float)
     score_from: int = _option(0, "first step of the score term; with --gated the routers learn before it too", int)

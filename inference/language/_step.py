@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from gumbel_moe.distributions import matching_log_prob
 from gumbel_moe.estimators import assignment_score_loss, at_market_prices
 from gumbel_moe.routing import Routing, capacity_for, load_balancing_loss
-from inference.language._baseline import Baseline, expected, first_baseline, learn
+from inference.language._baseline import Baseline, critic_input, expected, first_baseline, learn
 from inference.language._forward import by_group, forward
 from inference.language._methods import Method
 from inference.language._metrics import mean_entropy, traffic
@@ -59,14 +59,17 @@ def train_step(
     windows = jnp.tile(windows, (settings.draws_of_batch, 1))
     router = method.router(capacity_of(settings))
 
-    def loss(model: LanguageModel) -> tuple[Array, tuple[Array, BlockRecord]]:
+    def loss(model: LanguageModel) -> tuple[Array, tuple[Array, BlockRecord, Array | None]]:
         losses, record = forward(settings, mesh, model, for_network, windows, router, state.router_states)
-        return _objective(settings, mesh, state, model, record, losses), (losses, record)
+        seen = None if state.baseline is None else critic_input(settings, model, record, windows[:, 1:])
+        return _objective(settings, mesh, state, model, record, seen, losses), (losses, record, seen)
 
-    (_, (losses, record)), gradient = jax.value_and_grad(loss, has_aux=True)(state.model)
+    (_, (losses, record, seen)), gradient = jax.value_and_grad(loss, has_aux=True)(state.model)
     updates, optimiser = make_optimiser(settings).update(gradient, state.optimiser, state.model)  # pyright: ignore[reportArgumentType]
     model = eqx.apply_updates(state.model, updates)
-    baseline = None if state.baseline is None else learn(settings, state.baseline, record, losses)
+    baseline = state.baseline
+    if baseline is not None and seen is not None:
+        baseline = learn(settings, baseline, record.routing, seen, losses)
     router_states = state.router_states if record.router_state is None else record.router_state
     routers, rest = eqx.partition(gradient, is_router(gradient))
     metrics = {
@@ -80,7 +83,13 @@ def train_step(
 
 
 def _objective(
-    settings: Settings, mesh: Mesh | None, state: TrainState, model: LanguageModel, record: BlockRecord, losses: Array
+    settings: Settings,
+    mesh: Mesh | None,
+    state: TrainState,
+    model: LanguageModel,
+    record: BlockRecord,
+    seen: Array | None,
+    losses: Array,
 ) -> Array:
     """What is differentiated, a function of the model; the state is that before the step."""
     mean, method, baseline = jnp.mean(losses), settings.method, state.baseline
@@ -94,9 +103,10 @@ def _objective(
             added = method.balance * sum(balances)
         return mean + added + method.z_loss * jnp.sum(record.z_loss)  # pyright: ignore[reportArgumentType]
     assert baseline is not None
+    assert seen is not None
     if not settings.through_router:
         routings = _at_the_router(model, record, routings)
-    subtracted = expected(settings, baseline, record, losses).subtracted
+    subtracted = expected(settings, baseline, record.routing, seen, losses).subtracted
     scored = [_scored(settings, mesh, method, layer) for layer in routings]
     draws = settings.draws_of_batch
     with_score = jnp.zeros(())

@@ -253,7 +253,8 @@ def test_what_was_reached_in_equal_time():
 
 
 WAYS_TO_SCORE = [
-    {"floor": 0.05, "gated": True, "sharpness": 4.0, "score_from": 2, "draws": 2, "critic": 4},
+    {"floor": 0.05, "gated": True, "sharpness": 4.0, "score_from": 2, "draws": 2, "critic": 4, "critic_sees": "exit"},
+    {"critic_sees": "byte"},
     {"credit": None},
     {"credit": None, "draws": 2},
     {"score": "whole", "draws": 2},
@@ -286,8 +287,9 @@ def test_what_is_subtracted_of_a_draw_is_what_the_others_tell(credit):
     params = jax.tree.map(lambda leaf: leaf + 0.1, baseline.critic.params)
     baseline = baseline._replace(critic=baseline.critic._replace(params=params))
 
-    def found(draws, record=record, losses=losses):
-        return expected(dataclasses.replace(settings, draws=draws), baseline, record, losses)
+    def found(draws, losses=losses):
+        given = dataclasses.replace(settings, draws=draws)
+        return expected(given, baseline, record.routing, record.router_input, losses)
 
     together, apart = found(3), found(1)
     if credit:
