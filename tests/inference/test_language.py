@@ -281,7 +281,7 @@ def test_a_step_of_draws_keeps_the_state_as_it_is(more):
 
 @pytest.mark.parametrize("credit", [0.5, None])
 def test_what_is_subtracted_of_a_draw_is_what_the_others_tell(credit):
-    settings = Settings(router="skip", credit=credit, draws=3, critic=4, **TINY)
+    settings = Settings(router="skip", credit=credit, draws=3, critic=4, critic_sees="input", **TINY)
     record, losses = some_batch(settings)
     baseline = first_baseline(settings)
     params = jax.tree.map(lambda leaf: leaf + 0.1, baseline.critic.params)
@@ -318,18 +318,23 @@ def some_batch(settings):
 
 
 @pytest.mark.parametrize("router", ["skip", pytest.param("gumbel_matching", marks=pytest.mark.slow)])
-def test_draws_of_a_batch_are_draws_for_the_same_text(router):
-    """Where experts do nothing, what was drawn makes no difference: a second draw knows the loss of the first."""
+def test_where_experts_do_nothing_baselines_know_the_loss(router):
+    """A second draw of a batch has the loss of the first; and a network of one layer gives what it would without its
+    experts, which is what a new critic predicts.
+    """
     text = jax.random.randint(jax.random.key(1), (300,), 0, 256).astype(jnp.uint8)
-    found = {}
-    for draws in (1, 2):
-        settings = Settings(router=router, groups=2, draws=draws, **TINY)
+
+    def gradient_of_router(**more):
+        settings = Settings(**(TINY | {"router": router, "groups": 2, "layers": 1} | more))
         state = first_state(settings)
         down = state.model.blocks.experts.experts.down.weight
         state = eqx.tree_at(lambda state: state.model.blocks.experts.experts.down.weight, state, 0 * down)
-        found[draws] = jax.jit(train_step, static_argnums=0)(settings, state, text)[1]["gradient_of_routers"]
-    assert found[1] > 1e-3
-    assert found[2] < 1e-6
+        return jax.jit(train_step, static_argnums=0)(settings, state, text)[1]["gradient_of_routers"]
+
+    noisy = gradient_of_router(critic_sees="input")
+    assert noisy > 1e-3
+    assert gradient_of_router(critic_sees="input", draws=2) < 1e-4 * noisy
+    assert gradient_of_router(critic_sees="exit") < 1e-2 * noisy
 
 
 @pytest.mark.slow
