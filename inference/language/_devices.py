@@ -39,11 +39,11 @@ def mesh_for(settings: Settings, sizes: tuple[int, int] | None) -> Mesh | None:
     named = f"--mesh data={data},expert={expert}"
     if settings.batch % mesh.size:
         raise ValueError(f"--batch must be a multiple of the {mesh.size} devices of {named}, got {settings.batch}")
-    groups = settings.groups * settings.draws_of_batch
-    if groups > 1 and groups % mesh.size:
-        several = "" if settings.draws_of_batch == 1 else f" times {settings.draws_of_batch} --draws"
+    several = settings.draws_of_batch > 1
+    if (settings.groups > 1 or several) and settings.groups % mesh.size:
+        allowed, told = ("a multiple", " with several --draws") if several else ("1 or a multiple", "")
         raise ValueError(
-            f"--groups{several} must be 1 or a multiple of the {mesh.size} devices of {named}, got {settings.groups}"
+            f"--groups must be {allowed} of the {mesh.size} devices of {named}{told}, got {settings.groups}"
         )
     if not settings.method.by_token:
         raise ValueError(f"{settings.router} runs on one device: its experts choose from a batch, got {named}")
