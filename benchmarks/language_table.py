@@ -4,10 +4,10 @@
                                         [--times docs/results/language_steps.json]
 
 `--results` are one or several `results.json` of `python -m inference.language compare` with its default sizes, whose
-runs may have shared the machine with others; a flag that was given, and changes what a router learns, is told. A
-step of each is timed here, in runs of `--steps` steps one after the other, and kept in `--times`; what is there already
-is not timed again. A router's bits per byte at equal time are those between its two evaluations around the
-step that it reaches while the fastest is through with all steps. Prints a Markdown table.
+runs may have shared the machine with others; a setting that is not that of the first file is told of. A step of each is
+timed here, in runs of `--steps` steps one after the other, and kept in `--times`; what is there already is not timed
+again. A router's bits per byte at equal time are those between its two evaluations around the step that it reaches
+while the fastest is through with all steps. Prints a Markdown table.
 """
 
 import argparse
@@ -18,23 +18,19 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from benchmarks._machine import machine
 from gumbel_moe._whole_file import write_json
-from inference.language._curves import Run, recorded, rows_of
-from inference.language._settings import Settings
 
 
-def flags(settings: Settings) -> str:
-    """The router, and what was asked for that is not the default and matters to it."""
-    usual, given = Settings().as_json(), settings.as_json()
-    other = [name for name in usual if given[name] != usual[name] and name not in ("router", "seed")]
-    if settings.method.learns != "score":
-        other = [name for name in other if name != "critic_sees"]
-    return " ".join([settings.router, *(f"--{name.replace('_', '-')} {given[name]}" for name in other)])
+def flags(settings: dict[str, Any], usual: dict[str, Any]) -> str:
+    """The router, and what else it was asked for."""
+    other = [name for name in usual if settings[name] != usual[name] and name not in ("router", "seed")]
+    return " ".join([settings["router"], *(f"--{name.replace('_', '-')} {settings[name]}" for name in other)])
 
 
 def step_seconds(asked: str, steps: int) -> float:
@@ -63,13 +59,13 @@ def measure(asked: list[str], path: Path, steps: int, rounds: int) -> dict[str, 
     return kept["seconds"]
 
 
-def lines(runs: list[Run], seconds: dict[str, float], quickest: float) -> Iterator[str]:
+def lines(results: dict[str, Any], usual: dict[str, Any], seconds: dict[str, float]) -> Iterator[str]:
     """Of Markdown, a row for each router and way."""
-    for row in rows_of(runs):
-        own = [run for run in runs if run.finished and run.settings.router == row["router"]]
-        asked = flags(own[0].settings)
-        share = quickest / seconds[asked]
-        then = np.mean([reached(run, str(row["way"]), share * run.settings.steps) for run in own])
+    for row in results["rows"]:
+        own = [run for run in finished(results) if run["settings"]["router"] == row["router"]]
+        asked = flags(own[0]["settings"], usual)
+        share = min(seconds.values()) / seconds[asked]
+        then = np.mean([reached(run, row["way"], share * run["settings"]["steps"]) for run in own])
         values = [row[name] for name in ("bits_per_byte", "spread", "in_training", "skipped", "max_violation")]
         formats = (".3f", ".3f", ".3f", ".3f", ".2f")
         cells = ["" if value is None else format(value, form) for value, form in zip(values, formats, strict=True)]
@@ -79,10 +75,17 @@ def lines(runs: list[Run], seconds: dict[str, float], quickest: float) -> Iterat
         yield f"| {shown} | {row['way']} | {row['seeds']} | {' | '.join(cells)} |"
 
 
-def reached(run: Run, way: str, step: float) -> float:
+def finished(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs that have taken and evaluated all their steps."""
+    runs = results["runs"]
+    return [run for run in runs if run["evaluations"] and run["evaluations"][-1]["step"] == run["settings"]["steps"]]
+
+
+def reached(run: dict[str, Any], way: str, step: float) -> float:
     """Bits per byte after so many steps, between two evaluations."""
-    at = [line["step"] for line in run.evaluations]
-    return float(np.interp(step, at, [line[f"{way}/bits_per_byte"] for line in run.evaluations]))
+    evaluations = run["evaluations"]
+    at = [line["step"] for line in evaluations]
+    return float(np.interp(step, at, [line[f"{way}/bits_per_byte"] for line in evaluations]))
 
 
 def main() -> None:
@@ -93,14 +96,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=2)
     args = parser.parse_args()
-    files = [recorded(path) for path in args.results]
-    asked = list(dict.fromkeys(flags(run.settings) for runs in files for run in runs if run.finished))
-    seconds = measure(asked, args.times, args.steps, args.rounds)
-    quickest = min(seconds[each] for each in asked)
+    files = [json.loads(path.read_text()) for path in args.results]
+    usual = files[0]["runs"][0]["settings"]
+    asked = list(dict.fromkeys(flags(run["settings"], usual) for results in files for run in finished(results)))
+    kept = measure(asked, args.times, args.steps, args.rounds)
+    seconds = {each: kept[each] for each in asked}
     heads = ("bits per byte", "spread", "in training", "skipped", "violation", "step", "at equal time")
     print(f"| router | routed by | seeds | {' | '.join(heads)} |\n|---|---|{'---:|' * (len(heads) + 1)}")
-    for runs in files:
-        print(*lines(runs, seconds, quickest), sep="\n")
+    for results in files:
+        print(*lines(results, usual, seconds), sep="\n")
 
 
 if __name__ == "__main__":
