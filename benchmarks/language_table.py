@@ -30,7 +30,12 @@ from gumbel_moe._whole_file import write_json
 def flags(settings: dict[str, Any], usual: dict[str, Any]) -> str:
     """The router, and what else it was asked for."""
     other = [name for name in usual if settings[name] != usual[name] and name not in ("router", "seed")]
-    return " ".join([settings["router"], *(f"--{name.replace('_', '-')} {settings[name]}" for name in other)])
+    return " ".join([settings["router"], *(_flag(name, settings[name]) for name in other)])
+
+
+def _flag(name: str, value: Any) -> str:
+    flag = f"--{name.replace('_', '-')}"
+    return flag if value is True else f"{flag} {value}"  # a switch has no value
 
 
 def step_seconds(asked: str, steps: int) -> float:

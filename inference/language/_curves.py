@@ -41,7 +41,7 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """The run in a folder; lines that were cut short are left out."""
-    settings = Settings(**json.loads((folder / "run.json").read_text()))
+    settings = Settings.read(folder / "run.json")
     return Run(settings, _lines(folder / "evaluations.jsonl"), _curve(settings, read_metrics(folder)))
 
 
@@ -67,7 +67,7 @@ def recorded(path: Path) -> list[Run]:
     if not path.exists():
         return []
     runs = json.loads(path.read_text()).get("runs", [])
-    return [Run(Settings(**run["settings"]), run["evaluations"], run["curve"]) for run in runs]
+    return [Run(Settings.from_json(run["settings"], path), run["evaluations"], run["curve"]) for run in runs]
 
 
 def record(runs: list[Run]) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """The program's commands, and what they print."""
 
 import argparse
-import json
 import signal
 import sys
 from contextlib import nullcontext
@@ -16,7 +15,7 @@ from inference.language._generate import generate, load_state, write
 from inference.language._methods import METHODS
 from inference.language._pictures import draw
 from inference.language._run import NotFiniteError, train
-from inference.language._settings import Settings
+from inference.language._settings import Settings, UnreadableError
 from inference.shared.arguments import Parser, positive
 from inference.shared.folder import sole_writer
 from inference.shared.machine import machine, versions
@@ -32,7 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser, commands = _parsers()
     args = parser.parse_args(arguments)
     own = commands[args.command]
-    return {"train": _train, "compare": _compare, "generate": _generate, "plot": _plot}[args.command](own, args)
+    try:
+        return {"train": _train, "compare": _compare, "generate": _generate, "plot": _plot}[args.command](own, args)
+    except UnreadableError as error:
+        own.error(f"argument --out: {error}")
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
@@ -94,7 +96,7 @@ def _train(parser: Parser, args: argparse.Namespace) -> int:
 
 def _corpus(parser: Parser, args: argparse.Namespace, path: Path) -> Corpus:
     """The text that is asked for, or that the run began with."""
-    began = json.loads(path.read_text())["corpus"] if path.exists() else None
+    began = Settings.read(path).corpus if path.exists() else None
     chosen = getattr(args, "corpus", began)
     try:
         return load_corpus(None if chosen is None else Path(chosen))
@@ -136,7 +138,7 @@ def _settings(parser: Parser, path: Path, given: dict) -> Settings:
     """Those that are asked for, or that the run began with, which must not be others."""
     if not path.exists():
         return replace(Settings(), **given)
-    settings = Settings(**json.loads(path.read_text()))
+    settings = Settings.read(path)
     _same(parser, "--resume", settings, replace(settings, **given), path.parent)
     return settings
 

@@ -1,8 +1,10 @@
 """What a run was asked for: all that its result depends on, as flags on the command line and as JSON."""
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from inference.language._methods import METHODS, Method
@@ -31,6 +33,10 @@ def _method(text: str) -> str:
     if name not in METHODS:
         raise argparse.ArgumentTypeError(f"unknown router {name!r}; choose from {', '.join(METHODS)}")
     return name
+
+
+class UnreadableError(ValueError):
+    """A file whose settings are not those of this version."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,24 @@ class Settings:
     def as_json(self) -> dict[str, Any]:
         """For `run.json`."""
         return asdict(self)
+
+    @classmethod
+    def read(cls, path: Path) -> "Settings":
+        """Those of a `run.json`; raises as `from_json` does."""
+        return cls.from_json(json.loads(path.read_text()), path)
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any], where: Path) -> "Settings":
+        """Those of a file; `UnreadableError` unless it has each by its name, and no other.
+
+        What a file does not say is not known: it need not have been what is usual now.
+        """
+        names = {each.name for each in fields(cls)}
+        lacking, unknown = sorted(names - found.keys()), sorted(found.keys() - names)
+        if lacking or unknown:
+            wrong = f"lacks {', '.join(lacking)}" if lacking else f"has {', '.join(unknown)}, unknown here"
+            raise UnreadableError(f"{where} {wrong}: another version of the program wrote it")
+        return cls(**found)
 
     @classmethod
     def add_to(cls, parser: Parser, *, without: tuple[str, ...] = ()) -> None:

@@ -175,6 +175,31 @@ def test_refusals(whole, text, tmp_path, capsys):
     assert "unknown router 'x'" in refused("compare", "--routers", "x", "--out", str(tmp_path))
 
 
+def test_settings_of_another_version_are_told_of(whole, text, tmp_path, capsys):
+    folder = tmp_path / "switch-0"
+    shutil.copytree(whole, folder)
+    began = json.loads((folder / "run.json").read_text())
+
+    def refused(settings, *given):
+        (folder / "run.json").write_text(json.dumps(settings))
+        with pytest.raises(SystemExit) as stop:
+            program.main([*given, "--out", str(folder)])
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    older = {name: value for name, value in began.items() if name not in ("critic_sees", "corpus")}
+    for command in (["train", "--resume"], ["generate"], ["plot"]):
+        assert "run.json lacks corpus, critic_sees" in refused(older, *command)
+    assert "run.json has depth, unknown here" in refused({**began, "depth": 3}, "generate")
+    shutil.rmtree(folder)
+    results = {"runs": [{"settings": older, "evaluations": [], "curve": []}]}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    with pytest.raises(SystemExit):
+        program.main(["compare", "--out", str(tmp_path), "--corpus", str(text), *FLAGS])
+    assert "results.json lacks corpus, critic_sees" in capsys.readouterr().err
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+
+
 def test_what_is_no_argument_s_fault_is_not_told_as_one(text, tmp_path, monkeypatch):
     def broken(*_):
         raise ValueError("a shape that nobody asked for")
