@@ -21,6 +21,9 @@ def check(settings: Settings, corpus: Corpus) -> None:
         return
     if groups > 1 and not method.by_token:
         raise ValueError(f"--groups must be 1 for {settings.router}, whose experts choose from a batch, got {groups}")
+    if settings.student and method.learns == "score" and (settings.credit_by_token != 0 or settings.gated):
+        needs = "--credit 0, --score first-order and no --gated"
+        raise ValueError(f"--student needs {needs}: it predicts a token's own loss, of an output as it is")
     # The router itself says what is wrong with a capacity; shapes suffice.
     router = method.router(capacity_of(settings))
     state = () if not hasattr(router, "update") else (router.init(sizes.experts),)

@@ -28,7 +28,7 @@ def forward(
     if mesh is None:
         return run(model, windows, key, states)
     of_tokens = jax.sharding.PartitionSpec(None, AXES)  # behind the layers
-    record = BlockRecord(routing=of_tokens, router_state=EVERYWHERE, router_input=of_tokens, z_loss=EVERYWHERE)
+    record = BlockRecord(of_tokens, EVERYWHERE, of_tokens, of_tokens, of_tokens, z_loss=EVERYWHERE)
     return on_mesh(mesh, run, (SEQUENCES, record))(model, windows, key, states)
 
 

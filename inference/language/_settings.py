@@ -76,6 +76,11 @@ class Settings:
         str,
         choices=("input", "byte", "exit"),
     )
+    student: int = _option(
+        0,
+        "rank of a network that predicts the outputs of the last layer's experts, for its baseline; 0: none",
+        not_negative,
+    )
     score: str = _option("first-order", "of Gumbel-Matching", str, choices=("first-order", "whole"))
     score_scale: float = _option(0.3, "factor of the score term, after its advantages have unit variance", float)
     score_from: int = _option(0, "first step of the score term; with --gated the routers learn before it too", int)

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from gumbel_moe.distributions import matching_log_prob
 from gumbel_moe.estimators import assignment_score_loss, at_market_prices
 from gumbel_moe.routing import Routing, capacity_for, load_balancing_loss
-from inference.language._baseline import Baseline, critic_input, expected, first_baseline, learn
+from inference.language._baseline import Baseline, Known, expected, first_baseline, known_before, learn
 from inference.language._forward import by_group, forward
 from inference.language._methods import Method
 from inference.language._metrics import mean_entropy, traffic
@@ -59,17 +59,18 @@ def train_step(
     windows = jnp.tile(windows, (settings.draws_of_batch, 1))
     router = method.router(capacity_of(settings))
 
-    def loss(model: LanguageModel) -> tuple[Array, tuple[Array, BlockRecord, Array | None]]:
+    def loss(model: LanguageModel) -> tuple[Array, tuple[Array, BlockRecord, Known | None]]:
         losses, record = forward(settings, mesh, model, for_network, windows, router, state.router_states)
-        seen = None if state.baseline is None else critic_input(settings, model, record, windows[:, 1:])
-        return _objective(settings, mesh, state, model, record, seen, losses), (losses, record, seen)
+        baseline, targets = state.baseline, windows[:, 1:]
+        known = None if baseline is None else known_before(settings, baseline, model, record, targets)
+        return _objective(settings, mesh, state, model, record, known, losses), (losses, record, known)
 
-    (_, (losses, record, seen)), gradient = jax.value_and_grad(loss, has_aux=True)(state.model)
+    (_, (losses, record, known)), gradient = jax.value_and_grad(loss, has_aux=True)(state.model)
     updates, optimiser = make_optimiser(settings).update(gradient, state.optimiser, state.model)  # pyright: ignore[reportArgumentType]
     model = eqx.apply_updates(state.model, updates)
     baseline = state.baseline
-    if baseline is not None and seen is not None:
-        baseline = learn(settings, baseline, record.routing, seen, losses)
+    if baseline is not None and known is not None:
+        baseline = learn(settings, baseline, record, known, losses)
     router_states = state.router_states if record.router_state is None else record.router_state
     routers, rest = eqx.partition(gradient, is_router(gradient))
     metrics = {
@@ -88,7 +89,7 @@ def _objective(
     state: TrainState,
     model: LanguageModel,
     record: BlockRecord,
-    seen: Array | None,
+    known: Known | None,
     losses: Array,
 ) -> Array:
     """What is differentiated, a function of the model; the state is that before the step."""
@@ -103,10 +104,10 @@ def _objective(
             added = method.balance * sum(balances)
         return mean + added + method.z_loss * jnp.sum(record.z_loss)  # pyright: ignore[reportArgumentType]
     assert baseline is not None
-    assert seen is not None
+    assert known is not None
     if not settings.through_router:
         routings = _at_the_router(model, record, routings)
-    subtracted = expected(settings, baseline, record.routing, seen, losses).subtracted
+    subtracted = expected(settings, baseline, record.routing, known, losses).subtracted
     scored = [_scored(settings, mesh, method, layer) for layer in routings]
     draws = settings.draws_of_batch
     with_score = jnp.zeros(())

@@ -23,6 +23,10 @@ class BlockRecord(NamedTuple):
     """For the next batch."""
     router_input: Any
     """`(n, d)` what the router saw; no gradient flows through it."""
+    residual: Any
+    """`(n, d)` what the outputs are added to; no gradient flows through it."""
+    outputs: Any
+    """`(n, d)` of the experts, 0 for who has none; no gradient flows through it."""
     z_loss: Any
     """`()` mean of the squared logarithm of the sum of the exponentials of a token's logits."""
 
@@ -67,12 +71,12 @@ class Block(eqx.Module):
         if router is None:
             if layer.num_experts > 1:
                 raise ValueError(f"router must be given for {layer.num_experts} experts, got None")
-            return x + layer.expert_outputs(tokens[None])[0].reshape(x.shape), BlockRecord(None, None, None, None)
+            return x + layer.expert_outputs(tokens[None])[0].reshape(x.shape), BlockRecord(*[None] * 6)
         outputs, routing, router_state = _routed(layer, key, tokens, router, router_state, groups or Groups(None))
         raw = jax.vmap(network.raw)(tokens)
         z_loss = jnp.mean(jax.nn.logsumexp(raw, axis=1) ** 2)
-        seen = jax.lax.stop_gradient(tokens.astype(jnp.float32))
-        return x + outputs.reshape(x.shape), BlockRecord(routing, router_state, seen, z_loss)
+        told = [jax.lax.stop_gradient(each.astype(jnp.float32)) for each in (tokens, x.reshape(tokens.shape), outputs)]
+        return x + outputs.reshape(x.shape), BlockRecord(routing, router_state, *told, z_loss)
 
 
 def _routed(layer: MoELayer, key: PRNGKeyArray, tokens: Array, router: Any, state: Any, groups: Groups) -> Routed:

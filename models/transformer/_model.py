@@ -98,10 +98,14 @@ class LanguageModel(eqx.Module):
         x = self.embedding[tokens].astype(self.sizes.activations)
         keys = jax.random.split(key, self.sizes.layers)
         x, record = jax.lax.scan(block, x, (arrays, keys, router_states))
-        x = jax.vmap(jax.vmap(self.norm))(x.astype(jnp.float32))
-        return Forward(x @ self.embedding.T, record)
+        return Forward(self.exit(x), record)
 
-    def losses(self, logits: Float[Array, "b t v"], targets: Integer[Array, "b t"]) -> Float[Array, "b t"]:
+    def exit(self, x: Float[Array, "... d"]) -> Float[Array, "... v"]:
+        """Logits of the next token, from the residual path after the last block, or from an earlier place of it."""
+        normal = jax.vmap(self.norm)(x.reshape(-1, x.shape[-1]).astype(jnp.float32))
+        return normal.reshape(x.shape) @ self.embedding.T
+
+    def losses(self, logits: Float[Array, "... v"], targets: Integer[Array, "..."]) -> Float[Array, "..."]:
         """Cross-entropies in nats."""
         # A sum over the vocabulary rather than an index: the gradient of indexing is a scatter, slow on a CPU.
         chosen = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)

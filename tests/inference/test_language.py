@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
+from gumbel_moe.estimators import shared_network
 from gumbel_moe.routing import SkipRouter
 from inference.language import _devices, _run
 from inference.language import _program as program
-from inference.language._baseline import expected, first_baseline
+from inference.language._baseline import Known, expected, first_baseline, known_before, learn
 from inference.language._curves import Run, read_run, rows_of
 from inference.language._forward import by_group
 from inference.language._generate import load_state
@@ -166,6 +167,11 @@ def test_refusals(whole, text, tmp_path, capsys):
     assert "got the axis 'model'" in refused(*began, "--mesh", "model=2")
     assert "must give data a whole number" in refused(*began, "--mesh", "data=x,expert=2")
     assert "a mesh of 1 x 64 needs 64 devices" in refused(*began, "--mesh", "expert=64")
+    student = ("--student", "4")
+    assert "--student needs --credit 0" in refused(*began, "--router", "skip", *student, "--credit", "0.5")
+    assert "--student needs --credit 0" in refused(*began, "--router", "skip", *student, "--gated")
+    whole_score = ("--router", "gumbel-matching", "--score", "whole")
+    assert "--student needs --credit 0" in refused(*began, *whole_score, *student)
     assert "needs --num-processes and --process-id" in refused(*began, "--coordinator", "localhost:1")
     assert "need --coordinator" in refused(*began, "--process-id", "0")
     assert "must be from 0 to 1" in refused(*began, "--coordinator", "h:1", "--num-processes", "2", "--process-id", "2")
@@ -286,6 +292,7 @@ WAYS_TO_SCORE = [
     {"critic_sees": "byte"},
     {"credit": None},
     {"credit": None, "draws": 2},
+    {"student": 3, "draws": 2},
     {"score": "whole", "draws": 2},
     {"credit": 0.9, "through_router": True},
     {"score": "whole", "entropy": 0.01},
@@ -318,7 +325,7 @@ def test_what_is_subtracted_of_a_draw_is_what_the_others_tell(credit):
 
     def found(draws, losses=losses):
         given = dataclasses.replace(settings, draws=draws)
-        return expected(given, baseline, record.routing, record.router_input, losses)
+        return expected(given, baseline, record.routing, Known(record.router_input, None), losses)
 
     together, apart = found(3), found(1)
     if credit:
@@ -343,7 +350,7 @@ def some_batch(settings):
     logits = jnp.zeros((tokens, settings.experts))
     routing = jax.vmap(lambda key: router(key, logits))(jax.random.split(keys[1], settings.layers))
     losses = jax.random.normal(keys[2], (settings.draws * settings.batch, settings.context))
-    return BlockRecord(routing, None, seen, None), losses
+    return BlockRecord(routing, None, seen, seen, seen, None), losses
 
 
 @pytest.mark.parametrize("router", ["skip", pytest.param("gumbel_matching", marks=pytest.mark.slow)])
@@ -358,12 +365,63 @@ def test_where_experts_do_nothing_baselines_know_the_loss(router):
         state = first_state(settings)
         down = state.model.blocks.experts.experts.down.weight
         state = eqx.tree_at(lambda state: state.model.blocks.experts.experts.down.weight, state, 0 * down)
+        if settings.student:
+            state = eqx.tree_at(lambda state: state.baseline.student.params, state, replace_fn=zeros)
         return jax.jit(train_step, static_argnums=0)(settings, state, text)[1]["gradient_of_routers"]
 
     noisy = gradient_of_router(critic_sees="input")
     assert noisy > 1e-3
     assert gradient_of_router(critic_sees="input", draws=2) < 1e-4 * noisy
     assert gradient_of_router(critic_sees="exit") < 1e-2 * noisy
+    assert gradient_of_router(critic_sees="input", student=3) < 1e-4 * noisy
+
+
+def zeros(params):
+    """Of a student that predicts them."""
+    return jax.tree.map(jnp.zeros_like, params)
+
+
+def test_a_student_s_losses_are_those_of_its_outputs():
+    settings = Settings(router="skip", student=8, **TINY)
+    record, _ = some_batch(settings)
+    state = first_state(settings)
+    outputs = np.random.default_rng(0).normal(size=(settings.experts, settings.width)).astype(np.float32)
+    params = zeros(state.baseline.student.params)
+    params["head"]["bias"], params["decoder"]["weight"] = jnp.asarray(outputs), jnp.eye(8)  # the same of every token
+    baseline = state.baseline._replace(student=state.baseline.student._replace(params=params))
+    targets = np.arange(settings.tokens).reshape(settings.batch, -1)
+    known = known_before(settings, baseline, state.model, record, jnp.asarray(targets))
+    after = np.asarray(record.residual[-1])[:, None] + outputs
+    after /= np.sqrt(np.mean(after**2, axis=-1, keepdims=True) + 1e-5)
+    logits = after @ np.asarray(state.model.embedding).T
+    own = logits[np.arange(settings.tokens), :, np.arange(settings.tokens)]
+    np.testing.assert_allclose(known.last, np.log(np.exp(logits).sum(axis=-1)) - own, rtol=1e-4)
+    # They are subtracted in the last layer, and nowhere else.
+    losses = jnp.zeros((settings.batch, settings.context))
+    found, without = (
+        expected(settings, baseline, record.routing, each, losses).subtracted[0]
+        for each in (known, known._replace(last=None))
+    )
+    np.testing.assert_array_equal(found[-1], known.last)
+    np.testing.assert_array_equal(found[:-1], without[:-1])
+
+
+def test_a_student_learns_the_outputs_of_who_was_kept():
+    settings = Settings(router="skip", student=4, critic_sees="input", **TINY)
+    record, losses = some_batch(settings)
+    expert, kept = record.routing.expert, record.routing.kept.at[:, 0].set(False)
+    outputs = jnp.where(kept[..., None], 1.0 + expert[..., None], jnp.nan) * jnp.ones(settings.width)
+    record = record._replace(outputs=outputs, routing=record.routing._replace(kept=kept))
+    baseline = first_baseline(settings)
+    known = Known(record.router_input, jnp.zeros((settings.tokens, settings.experts)))
+    step = jax.jit(lambda baseline: learn(settings, baseline, record, known, losses))
+    for _ in range(300):
+        baseline = step(baseline)
+    network = shared_network(settings.experts, settings.width, hidden=(256,), rank=4)
+    codes = network.apply(baseline.student.params, record.router_input[-1])
+    drawn = jnp.take_along_axis(codes, expert[-1][:, None, None], axis=1)[:, 0]
+    errors = jnp.abs(network.decode(baseline.student.params, drawn) - 1 - expert[-1][:, None])
+    assert errors[1:].max() < 0.2
 
 
 @pytest.mark.slow
