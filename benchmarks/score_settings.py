@@ -20,6 +20,7 @@ from gumbel_moe._whole_file import write_json
 
 SMALL = "--layers 2 --width 128 --heads 4 --expert-width 256 --every 250"
 BASE = "--sharpness 1 --score-scale 0.1 --critic-sees input"  # where a setting says nothing else
+SKIP = "--router skip --sharpness 4 --score-scale 0.3"
 SHARP = "--router gumbel-matching --sharpness 4 --score-scale 0.3"
 EARLY = f"{SHARP} --critic-sees exit"
 SETTINGS = {
@@ -30,8 +31,9 @@ SETTINGS = {
     "base, sharp x 4": "--router base --sharpness 4",
     "skip": "--router skip",
     "skip, gated": "--router skip --gated",
-    "skip, sharp x 4, score x .3": "--router skip --sharpness 4 --score-scale 0.3",
-    "skip, sharp x 4, score x .3, early exit": "--router skip --sharpness 4 --score-scale 0.3 --critic-sees exit",
+    "skip, sharp x 4, score x .3": SKIP,
+    "skip, sharp x 4, score x .3, early exit": f"{SKIP} --critic-sees exit",
+    "skip, sharp x 4, score x .3, early exit, student": f"{SKIP} --critic-sees exit --student 32",
     "skip, gate alone, sharp x 4": "--router skip-uncorrected --sharpness 4",
     "matching": "--router gumbel-matching",
     "matching, gated": "--router gumbel-matching --gated",
@@ -61,6 +63,9 @@ SETTINGS = {
     "the same, critic sees an early exit": EARLY,
     "the same, early exit, critic of 256": f"{EARLY} --critic 256",
     "the same, early exit, two draws": f"{EARLY} --draws 2",
+    "the same, early exit, student": f"{EARLY} --student 32",
+    "the same, early exit, student, critic of 256": f"{EARLY} --student 32 --critic 256",
+    "the same, early exit, student, two draws": f"{EARLY} --student 32 --draws 2",
     "the same, early exit, sharp x 8": f"{EARLY} --sharpness 8",
     "the same, early exit, gated, score from half": f"{EARLY} --gated --score-from 250",
     "the same, through the router": f"{SHARP} --through-router",

@@ -75,8 +75,9 @@ class Block(eqx.Module):
         outputs, routing, router_state = _routed(layer, key, tokens, router, router_state, groups or Groups(None))
         raw = jax.vmap(network.raw)(tokens)
         z_loss = jnp.mean(jax.nn.logsumexp(raw, axis=1) ** 2)
-        told = [jax.lax.stop_gradient(each.astype(jnp.float32)) for each in (tokens, x.reshape(tokens.shape), outputs)]
-        return x + outputs.reshape(x.shape), BlockRecord(routing, router_state, *told, z_loss)
+        told = jax.lax.stop_gradient((tokens, x.reshape(tokens.shape), outputs))
+        seen, residual, put_out = (each.astype(jnp.float32) for each in told)
+        return x + outputs.reshape(x.shape), BlockRecord(routing, router_state, seen, residual, put_out, z_loss)
 
 
 def _routed(layer: MoELayer, key: PRNGKeyArray, tokens: Array, router: Any, state: Any, groups: Groups) -> Routed:

@@ -34,7 +34,7 @@ def start(*command, devices):
         ("gumbel_matching", "--groups", "8"),
         ("gumbel_matching", "--score", "whole"),
         ("skip",),
-        ("skip", "--groups", "8", "--draws", "2"),
+        ("skip", "--groups", "8", "--draws", "2", "--student", "4"),
         ("switch", "--groups", "16"),
     ],
 )
