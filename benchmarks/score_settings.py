@@ -64,7 +64,6 @@ SETTINGS = {
     "the same, early exit, critic of 256": f"{EARLY} --critic 256",
     "the same, early exit, two draws": f"{EARLY} --draws 2",
     "the same, early exit, student": f"{EARLY} --student 32",
-    "the same, early exit, student, critic of 256": f"{EARLY} --student 32 --critic 256",
     "the same, early exit, student, two draws": f"{EARLY} --student 32 --draws 2",
     "the same, early exit, sharp x 8": f"{EARLY} --sharpness 8",
     "the same, early exit, gated, score from half": f"{EARLY} --gated --score-from 250",

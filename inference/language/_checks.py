@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from inference.language._settings import Settings
-from inference.language._step import capacity_of
 from models.data import Corpus
 
 
@@ -25,7 +24,7 @@ def check(settings: Settings, corpus: Corpus) -> None:
         needs = "--credit 0, --score first-order and no --gated"
         raise ValueError(f"--student needs {needs}: it predicts a token's own loss, of an output as it is")
     # The router itself says what is wrong with a capacity; shapes suffice.
-    router = method.router(capacity_of(settings))
+    router = method.router(settings.capacity)
     state = () if not hasattr(router, "update") else (router.init(sizes.experts),)
     logits = jax.ShapeDtypeStruct((settings.tokens_of_group, sizes.experts), jnp.float32)
     jax.eval_shape(lambda logits: router(jax.random.key(0), logits, *state), logits)

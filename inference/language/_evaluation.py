@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from inference.language._forward import forward
 from inference.language._metrics import traffic
 from inference.language._settings import Settings
-from inference.language._step import TrainState, capacity_of
+from inference.language._step import TrainState
 from models.data import even_windows
 
 _KEY = 7  # of the draws of an evaluation: always the same
@@ -35,7 +35,7 @@ class Evaluation:
 
     def _batches(self, way: str, state: TrainState) -> dict[str, Array]:
         settings, method = self._settings, self._method
-        router = method.router_for(way, settings.tokens_of_group, capacity_of(settings))
+        router = method.router_for(way, settings.tokens_of_group, settings.capacity)
         states = method.states_for(way, state.router_states)
         if way == "argmax":
             states = state.model.init_states(router)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inference.language._settings import Settings
-from inference.language._step import TrainState, capacity_of, first_state
+from inference.language._step import TrainState, first_state
 from inference.training.checkpoints import Checkpoints
 
 
@@ -27,7 +27,7 @@ def generate(
     written does not depend on what else is routed with it.
     """
     method, context = settings.method, settings.context
-    router = method.router_for(way, context, max(1, capacity_of(settings) * context // settings.tokens_of_group))
+    router = method.router_for(way, context, max(1, settings.capacity * context // settings.tokens_of_group))
     states = method.states_for(way, state.router_states)
     if way == "argmax":
         states = state.model.init_states(router)

@@ -18,7 +18,7 @@ from gumbel_moe.routing import make_router
 from inference.language._devices import begin, compiled_step, everywhere
 from inference.language._evaluation import Evaluation
 from inference.language._settings import Settings
-from inference.language._step import TrainState, capacity_of
+from inference.language._step import TrainState
 from inference.language._tensorboard import Board
 from inference.shared.processes import agreed, is_first
 from inference.training.checkpoints import Checkpoints
@@ -159,5 +159,5 @@ def _routing_seconds(settings: Settings, mesh: Mesh | None, state: TrainState) -
 @cache
 def _route(settings: Settings) -> Any:
     """Compiled once, not for every evaluation."""
-    router = make_router(settings.router, capacity_of(settings))
+    router = make_router(settings.router, settings.capacity)
     return jax.jit(lambda key, logits: router(key, logits).expert)

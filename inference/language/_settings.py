@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from gumbel_moe.routing import capacity_for
 from inference.language._methods import METHODS, Method
 from inference.shared.arguments import Parser, not_negative, positive
 from models.transformer import Sizes
@@ -110,6 +111,11 @@ class Settings:
     def tokens_of_group(self) -> int:
         """Of those that are routed together."""
         return self.tokens // self.groups
+
+    @property
+    def capacity(self) -> int:
+        """Of an expert, in a group of a batch of training; raises as `capacity_for` does."""
+        return capacity_for(self.tokens_of_group, self.experts, self.capacity_factor)
 
     @property
     def draws_of_batch(self) -> int:

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from gumbel_moe.distributions import matching_log_prob
 from gumbel_moe.estimators import assignment_score_loss, at_market_prices
-from gumbel_moe.routing import Routing, capacity_for, load_balancing_loss
+from gumbel_moe.routing import Routing, load_balancing_loss
 from inference.language._baseline import Baseline, Known, expected, first_baseline, known_before, learn
 from inference.language._forward import by_group, forward
 from inference.language._methods import Method
@@ -34,16 +34,11 @@ class TrainState(NamedTuple):
     key: Array
 
 
-def capacity_of(settings: Settings) -> int:
-    """Of an expert, in a group of a batch of training."""
-    return capacity_for(settings.tokens_of_group, settings.experts, settings.capacity_factor)
-
-
 def first_state(settings: Settings) -> TrainState:
     """Before the first step."""
     for_model, for_steps = jax.random.split(jax.random.key(settings.seed))
     model, method = LanguageModel(for_model, settings.sizes), settings.method
-    states = model.init_states(method.router(capacity_of(settings)))
+    states = model.init_states(method.router(settings.capacity))
     baseline = first_baseline(settings) if method.learns == "score" else None
     optimiser = make_optimiser(settings).init(eqx.filter(model, eqx.is_array))
     return TrainState(model, optimiser, states, baseline, jnp.zeros((), jnp.int32), for_steps)
@@ -57,7 +52,7 @@ def train_step(
     for_windows, for_network = jax.random.split(jax.random.fold_in(state.key, state.step))
     windows = draw_windows(for_windows, text, settings.batch, settings.context + 1).astype(jnp.int32)
     windows = jnp.tile(windows, (settings.draws_of_batch, 1))
-    router = method.router(capacity_of(settings))
+    router = method.router(settings.capacity)
 
     def loss(model: LanguageModel) -> tuple[Array, tuple[Array, BlockRecord, Known | None]]:
         losses, record = forward(settings, mesh, model, for_network, windows, router, state.router_states)
@@ -139,7 +134,7 @@ def _scored(settings: Settings, mesh: Mesh | None, method: Method, layer: Routin
     """What was drawn, with the score of its process: a routing, or a log-probability for every group."""
     if method.name != "gumbel_matching":
         return layer
-    capacity = capacity_of(settings)
+    capacity = settings.capacity
     if settings.score == "whole":
 
         def log_prob(group: Routing) -> Array:

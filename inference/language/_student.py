@@ -1,6 +1,7 @@
 """Student experts of the last layer: behind it no token sees another, and the loss of any output is cheap."""
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 
@@ -22,10 +23,20 @@ def first_student(settings: Settings) -> LearnedState:
 def last_losses(
     settings: Settings, state: LearnedState, model: LanguageModel, record: BlockRecord, targets: Array
 ) -> Array:
-    """`(r n, k)` the losses of tokens, were the last layer's output that of each expert, by what the student says."""
+    """`(r n, k)` what to expect of the tokens' losses, were they sent to each expert of the last layer, by what the
+    student says; a full expert may skip them.
+    """
     residual, seen = record.residual[-1], record.router_input[-1]
-    student = _made(settings)[1]
-    return student.baseline(state, seen, lambda outputs: model.losses(model.exit(residual + outputs), targets))
+
+    def losses(outputs: Array | float) -> Array:
+        return jax.lax.stop_gradient(model.losses(model.exit(residual + outputs), targets))
+
+    taken = _made(settings)[1].baseline(state, seen, losses)
+    if settings.router != "skip":
+        return taken
+    load = jnp.mean(jnp.exp(record.routing.log_probs[-1]), axis=0)
+    share = jnp.minimum(1, settings.capacity / settings.tokens_of_group / load)
+    return jax.lax.stop_gradient(share * taken + (1 - share) * losses(0.0)[:, None])
 
 
 def learn_outputs(settings: Settings, state: LearnedState, record: BlockRecord) -> LearnedState:

@@ -381,8 +381,10 @@ def zeros(params):
     return jax.tree.map(jnp.zeros_like, params)
 
 
-def test_a_student_s_losses_are_those_of_its_outputs():
-    settings = Settings(router="skip", student=8, **TINY)
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_a_student_s_losses_are_those_of_its_outputs(factor):
+    """And of none, for the part of an expert's tokens that its capacity leaves out, of equally many for each here."""
+    settings = Settings(router="skip", student=8, capacity_factor=factor, **TINY)
     record, _ = some_batch(settings)
     state = first_state(settings)
     outputs = np.random.default_rng(0).normal(size=(settings.experts, settings.width)).astype(np.float32)
@@ -391,11 +393,11 @@ def test_a_student_s_losses_are_those_of_its_outputs():
     baseline = state.baseline._replace(student=state.baseline.student._replace(params=params))
     targets = np.arange(settings.tokens).reshape(settings.batch, -1)
     known = known_before(settings, baseline, state.model, record, jnp.asarray(targets))
-    after = np.asarray(record.residual[-1])[:, None] + outputs
+    after = np.asarray(record.residual[-1])[:, None] + np.concatenate([outputs, np.zeros((1, settings.width))])
     after /= np.sqrt(np.mean(after**2, axis=-1, keepdims=True) + 1e-5)
     logits = after @ np.asarray(state.model.embedding).T
-    own = logits[np.arange(settings.tokens), :, np.arange(settings.tokens)]
-    np.testing.assert_allclose(known.last, np.log(np.exp(logits).sum(axis=-1)) - own, rtol=1e-4)
+    each = np.log(np.exp(logits).sum(axis=-1)) - logits[np.arange(settings.tokens), :, np.arange(settings.tokens)]
+    np.testing.assert_allclose(known.last, factor * each[:, :2] + (1 - factor) * each[:, 2:], rtol=1e-4)
     # They are subtracted in the last layer, and nowhere else.
     losses = jnp.zeros((settings.batch, settings.context))
     found, without = (
